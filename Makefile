@@ -1,0 +1,32 @@
+# Every target makes the environment first if it is missing or older than the lock.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+
+.PHONY: reproduce test lab lint clean
+
+reproduce: $(READY)  ## all tables and figures; ARGS="--data DIR --tables mri" and others
+	$(BIN)/gtgm reproduce $(ARGS)
+
+test: $(READY)  ## unit tests and notebooks
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+lab: $(READY)  ## JupyterLab on the notebooks
+	$(BIN)/jupyter lab --notebook-dir=. notebooks/00_quickstart.ipynb $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+# torch comes first and alone: what depends on it must not pull in another build of it.
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name it with PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $(READY)
+
+clean:
+	rm -rf runs $(VENV)

@@ -1,0 +1,35 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with the real data of the team; tests that need it are skipped where it is absent."""
+    folder = Path(os.environ.get("GTGM_TEST_DATA") or SHARED)
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; name its folder in GTGM_TEST_DATA")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_runs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep every test away from the reader's own runs and datasets."""
+    monkeypatch.setenv("GTGM_RUNS", str(tmp_path / "runs"))
+    monkeypatch.delenv("GTGM_DATA", raising=False)
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of this machine that is free now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
