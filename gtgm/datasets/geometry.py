@@ -1,0 +1,331 @@
+"""One way in and one way back: from a file to a volume in the model's axes, and to the file's grid.
+
+In: NIfTI voxels are permuted and flipped to ``SAR`` (D inferior→superior, H posterior→anterior,
+W left→right), never interpolated, and resampled only if a spacing is asked for. EM is z y x.
+Back: a label map is resampled to the file's grid if needed, flipped and permuted back, and gets the
+affine and the header codes of the file. For oblique affines the nearest axes are taken.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+import torch.nn.functional as F
+from nibabel.filebasedimages import ImageFileError
+from nibabel.openers import ImageOpener
+from nibabel.spatialimages import HeaderDataError
+
+from gtgm.datasets import cremi
+from gtgm.datasets.msd import SUFFIXES, Case
+from gtgm.datasets.registry import DatasetInfo
+from gtgm.errors import DataError, SettingsError
+
+AXES = ("S", "A", "R")
+# A label may lie this far from its image, in voxels at the corners of the volume.
+TOLERANCE = 0.1
+# What nibabel and gzip raise for a file that is truncated or not what its name says.
+DAMAGE = (OSError, EOFError, ValueError, zlib.error, HeaderDataError, ImageFileError)
+
+
+@dataclass
+class Volume:
+    """A volume in the model's axes.
+
+    ``image`` is float32 (C, D, H, W) with raw intensities (HU for CT), ``label`` int16 (D, H, W)
+    or None, ``spacing`` (z, y, x) in ``info.unit`` as it really is (after resampling to a whole
+    number of voxels it differs a little from the spacing asked for).
+    """
+
+    image: torch.Tensor
+    label: torch.Tensor | None
+    spacing: tuple[float, float, float]
+    case: Case
+    meta: FileGrid | None
+    info: DatasetInfo
+
+    def _repr_html_(self) -> str:
+        from gtgm.datasets.show import volume_html
+
+        return volume_html(self)
+
+
+@dataclass(frozen=True)
+class FileGrid:
+    """The file's own grid: what ``to_file_grid`` needs for the way back."""
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+    header: Any
+    image_class: type
+
+    @property
+    def orientation(self) -> str:
+        """Axis codes of the file, such as ``LPS``."""
+        return "".join(nib.aff2axcodes(self.affine))
+
+
+def load_volume(
+    case: Case,
+    info: DatasetInfo,
+    spacing: tuple[float, float, float] | None = None,
+    sections: slice | None = None,
+) -> Volume:
+    """Read a case, check it, and bring it into the model's axes.
+
+    Args:
+        case: what to read.
+        info: declares channels and classes.
+        spacing: resample to this (z, y, x) spacing; None keeps the voxels as they are.
+        sections: EM only, read these sections.
+
+    Returns:
+        The volume; EM has no class label (its neuron ids come from ``cremi.read``).
+
+    Raises:
+        DataError: unreadable or damaged file, non-finite or constant image, wrong number of
+            channels, label on another grid or with values that are not declared.
+        SettingsError: a spacing that is not positive, or sections of a NIfTI file.
+    """
+    if spacing is not None and not all(np.isfinite(s) and s > 0 for s in spacing):
+        raise SettingsError(f"the spacing {spacing} is not positive", expected="(z, y, x) above 0")
+    if info.format == "cremi":
+        em = cremi.read(case.image, sections, labels=False)
+        image = torch.from_numpy(em.raw).float()[None]  # (1, D, H, W)
+        label, now, grid = None, em.resolution, None
+    else:
+        if sections is not None:
+            raise SettingsError("sections are a part of EM volumes only", where=case.image)
+        image, label, now, grid = _load_nifti(case, info)
+    if spacing is not None and not np.allclose(spacing, now, rtol=1e-3):
+        old = image.shape[1:]
+        shape = tuple(_size(n * a / b) for n, a, b in zip(old, now, spacing, strict=True))
+        image = F.interpolate(image[None], size=shape, mode="trilinear")[0]
+        label = None if label is None else _resample_label(label, shape)
+        now = tuple(n * a / m for n, a, m in zip(old, now, shape, strict=True))
+    return Volume(image, label, now, case, grid, info)
+
+
+def to_file_grid(labels: torch.Tensor | np.ndarray, volume: Volume) -> nib.Nifti1Image:
+    """Bring a label map from the model's grid back to the grid of the file.
+
+    Args:
+        labels: integers 0…255 of shape (D, H, W), the shape of ``volume.image``.
+        volume: the volume that was segmented.
+
+    Returns:
+        A uint8 NIfTI image with the file's shape, affine, qform and sform codes and zooms.
+
+    Raises:
+        DataError: wrong shape or values, or the volume did not come from a NIfTI file.
+    """
+    grid = volume.meta
+    if grid is None:
+        raise DataError(
+            "the volume has no NIfTI grid",
+            where=volume.case.image,
+            expected="a volume that was read from .nii or .nii.gz",
+        )
+    labels = torch.as_tensor(labels).detach().cpu()
+    if tuple(labels.shape) != tuple(volume.image.shape[1:]):
+        raise DataError(
+            f"the label map has the shape {tuple(labels.shape)}",
+            where=volume.case.image,
+            expected=f"{tuple(volume.image.shape[1:])}",
+        )
+    if labels.is_floating_point() or labels.min() < 0 or labels.max() > 255:
+        raise DataError(
+            "the label map does not fit into uint8",
+            where=volume.case.image,
+            expected="integers from 0 to 255",
+        )
+    transform = _to_model(grid.affine)
+    shape = tuple(grid.shape[int(i)] for i in np.argsort(transform[:, 0]))
+    if tuple(labels.shape) != shape:
+        labels = _resample_label(labels, shape)
+    back = nib.orientations.ornt_transform(
+        nib.orientations.axcodes2ornt(AXES), nib.io_orientation(grid.affine)
+    )
+    array = nib.apply_orientation(labels.numpy().astype(np.uint8), back)
+    header = grid.header.copy()
+    header.set_data_dtype(np.uint8)
+    header.set_data_shape(grid.shape)
+    header["cal_min"] = header["cal_max"] = 0
+    return grid.image_class(np.ascontiguousarray(array), grid.affine, header)
+
+
+def read_nifti(path: Path) -> tuple[Any, np.ndarray]:
+    """Read a NIfTI file completely: the nibabel image and its scaled voxels (x, y, z[, c]).
+
+    Raises:
+        DataError: absent, not NIfTI, truncated, not real numbers, or no usable affine or spacing.
+    """
+    if not path.is_file():
+        raise DataError("there is no such file", where=path, fix="check the path")
+    if not path.name.endswith(SUFFIXES):
+        raise DataError("this is no NIfTI file", where=path, expected=".nii or .nii.gz")
+    try:
+        image = nib.load(path)
+        _check_zooms(path, type(image))
+        if image.get_data_dtype().kind not in "iufb":
+            raise DataError(
+                f"voxels are {image.get_data_dtype()}", where=path, expected="real numbers"
+            )
+        array = np.asanyarray(image.dataobj)
+    except DAMAGE as error:
+        raise DataError(
+            f"the file cannot be read ({type(error).__name__}: {error})",
+            where=path,
+            expected="a complete NIfTI file",
+            fix="the file is damaged or truncated: download or copy it again",
+        ) from error
+    affine = image.affine
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise DataError(
+            "the affine is singular or not finite",
+            where=path,
+            expected="three independent axes of positive length",
+            fix="repair the header (qform, sform)",
+        )
+    return image, array
+
+
+def check_image(array: np.ndarray, info: DatasetInfo, path: Path) -> np.ndarray:
+    """The voxels as float32 (C, x, y, z); DataError on wrong channels, NaN, inf or no contrast."""
+    channels = array.shape[3] if array.ndim == 4 else 1
+    if array.ndim not in (3, 4) or channels != len(info.channels) or 0 in array.shape:
+        raise DataError(
+            f"the image has the shape {array.shape}",
+            where=path,
+            expected=f"three dimensions and {len(info.channels)} channel(s): "
+            + ", ".join(info.channels),
+            fix="check that the file belongs to this dataset",
+        )
+    array = np.moveaxis(array, 3, 0) if array.ndim == 4 else array[None]
+    array = array.astype(np.float32)
+    bad = int(array.size - np.isfinite(array).sum())
+    if bad:
+        raise DataError(
+            f"{bad} voxels are NaN or infinite",
+            where=path,
+            expected="finite intensities",
+            fix="get the file again, or replace these voxels",
+        )
+    for name, channel in zip(info.channels, array, strict=True):
+        if channel.min() == channel.max():
+            raise DataError(
+                f"the image is constant (channel {name} is {channel.flat[0]:g} everywhere)",
+                where=path,
+                expected="an image with contrast",
+                fix="leave this case out, or get the file again",
+            )
+    return array
+
+
+def check_label(array: np.ndarray, info: DatasetInfo, path: Path) -> np.ndarray:
+    """The label as int16 (x, y, z); DataError names the values that are not declared."""
+    if array.ndim == 4 and array.shape[3] == 1:
+        array = array[..., 0]
+    if array.ndim != 3:
+        raise DataError(f"the label has the shape {array.shape}", where=path, expected="3D")
+    values = np.unique(array)
+    wrong = [float(v) for v in values if not (v == np.round(v) and 0 <= v <= len(info.classes))]
+    if wrong:
+        shown = ", ".join(f"{v:g}" for v in wrong[:8]) + (" …" if len(wrong) > 8 else "")
+        declared = ", ".join(f"{i} {name}" for i, name in enumerate(info.classes, 1))
+        raise DataError(
+            f"the label has values outside the declared classes: {shown}",
+            where=path,
+            expected=f"0 background, {declared}",
+            fix="correct the label file or the labels in dataset.json",
+        )
+    return array.astype(np.int16)
+
+
+def check_pair(image: Any, label: Any, case: Case) -> None:
+    """DataError unless image and label (nibabel) have one shape and one affine."""
+    shape, other = image.shape[:3], label.shape[:3]
+    if shape != other:
+        raise DataError(
+            f"image and label differ in shape: {shape} and {other}",
+            where=case.label,
+            expected="one grid",
+            fix="resample the label to the image",
+        )
+    corners = np.stack(np.meshgrid(*[[0, n - 1] for n in shape], indexing="ij"), -1).reshape(-1, 3)
+    moved = nib.affines.apply_affine(image.affine, corners) - nib.affines.apply_affine(
+        label.affine, corners
+    )
+    distance = float(np.linalg.norm(moved, axis=1).max())
+    if distance > TOLERANCE * nib.affines.voxel_sizes(image.affine).min():
+        raise DataError(
+            f"image and label differ in their affine, by up to {distance:.3g} mm",
+            where=case.label,
+            expected="the same qform and sform",
+            fix="resample the label to the image, or copy the image's header if the voxels agree",
+        )
+
+
+def _load_nifti(
+    case: Case, info: DatasetInfo
+) -> tuple[torch.Tensor, torch.Tensor | None, tuple[float, float, float], FileGrid]:
+    file, voxels = read_nifti(case.image)
+    array = check_image(voxels, info, case.image)
+    transform = _to_model(file.affine)
+    oriented = [nib.apply_orientation(channel, transform) for channel in array]
+    image = torch.from_numpy(np.stack(oriented))  # (C, D, H, W)
+    label = None
+    if case.label is not None:
+        label_file, label_voxels = read_nifti(case.label)
+        check_pair(file, label_file, case)
+        classes = nib.apply_orientation(check_label(label_voxels, info, case.label), transform)
+        label = torch.from_numpy(np.ascontiguousarray(classes))  # (D, H, W)
+    sizes = nib.affines.voxel_sizes(file.affine)
+    spacing = tuple(round(float(sizes[int(i)]), 5) for i in np.argsort(transform[:, 0]))
+    header = file.header.copy()
+    return image, label, spacing, FileGrid(file.shape[:3], file.affine, header, type(file))
+
+
+def _to_model(affine: np.ndarray) -> np.ndarray:
+    """Orientation transform (nibabel) from the file's axes to SAR."""
+    return nib.orientations.ornt_transform(
+        nib.io_orientation(affine), nib.orientations.axcodes2ornt(AXES)
+    )
+
+
+def _size(voxels: float) -> int:
+    # Half a voxel counts as one, also where float32 affines make 13.4999 of 13.5: a volume must
+    # get the same grid in each of its orientations.
+    return max(1, math.floor(voxels + 0.5 + 1e-3))
+
+
+def _resample_label(label: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """The class whose linearly resampled indicator is largest, one class at a time."""
+    best = torch.full(shape, -1.0)
+    result = torch.zeros(shape, dtype=label.dtype)
+    for value in torch.unique(label).tolist():
+        mask = (label == value).float()[None, None]
+        share = F.interpolate(mask, size=shape, mode="trilinear")[0, 0]
+        result[share > best] = value
+        best = torch.maximum(best, share)
+    return result
+
+
+def _check_zooms(path: Path, image_class: type) -> None:
+    # nibabel repairs zero and negative voxel sizes while loading, so look at the header as written.
+    with ImageOpener(str(path)) as file:
+        header = image_class.header_class.from_fileobj(file, check=False)
+    zooms = np.asarray(header["pixdim"][1:4], dtype=float)
+    if not (np.isfinite(zooms).all() and (zooms > 0).all()):
+        raise DataError(
+            f"the voxel spacing is {tuple(zooms.tolist())} mm",
+            where=path,
+            expected="three positive numbers",
+            fix="repair pixdim in the header",
+        )

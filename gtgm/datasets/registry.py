@@ -1,0 +1,89 @@
+"""The datasets by name: the paper's 13 and FIB-25, as data in ``registry.json``."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from gtgm.errors import SettingsError
+
+REGISTRY = Path(__file__).with_name("registry.json")
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What is known of a dataset without opening it.
+
+    ``spacing`` and ``patch`` are in the order z y x (D, H, W); ``spacing`` is the median of the
+    training cases in ``unit``. ``classes`` names the foreground labels 1, 2, … in order and is
+    empty for EM, whose labels are neuron instances. ``checksum`` is ``"md5:…"`` or ``"sha256:…"``.
+    ``files`` are the names under which the dataset is looked for in a data folder.
+    """
+
+    name: str
+    title: str
+    modality: Literal["CT", "MRI", "EM"]
+    channels: tuple[str, ...]
+    classes: tuple[str, ...]
+    cases: int
+    spacing: tuple[float, float, float]
+    unit: Literal["mm", "nm"]
+    patch: tuple[int, int, int]
+    format: Literal["msd", "cremi"]
+    anatomy: str
+    licence: str
+    citation: str
+    attribution: str
+    url: str | None
+    checksum: str | None
+    in_paper: bool
+    files: tuple[str, ...]
+    note: str = ""
+
+
+def get(name: str) -> DatasetInfo:
+    """The entry called ``name``.
+
+    Raises:
+        SettingsError: no such dataset; the message lists the names and the closest one.
+    """
+    known = _load()
+    if name not in known:
+        lower = {n.lower(): n for n in known}
+        close = difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.4)
+        hint = f"did you mean {lower[close[0]]!r}?" if close else "choose one of these names"
+        raise SettingsError(
+            f"there is no dataset called {name!r}",
+            expected="one of " + ", ".join(known),
+            fix=hint,
+        )
+    return known[name]
+
+
+def names(modality: str | None = None, in_paper: bool | None = None) -> list[str]:
+    """Names in the order of the registry, of one modality and inside or outside the paper.
+
+    Raises:
+        SettingsError: ``modality`` is not CT, MRI or EM.
+    """
+    if modality not in (None, "CT", "MRI", "EM"):
+        raise SettingsError(f"there is no modality {modality!r}", expected="CT, MRI or EM")
+    return [
+        info.name
+        for info in _load().values()
+        if modality in (None, info.modality) and in_paper in (None, info.in_paper)
+    ]
+
+
+@functools.cache
+def _load() -> dict[str, DatasetInfo]:
+    rows = json.loads(REGISTRY.read_text(encoding="utf-8"))
+    infos = [
+        DatasetInfo(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()})
+        for row in rows
+    ]
+    return {info.name: info for info in infos}

@@ -1,0 +1,65 @@
+"""Small NIfTI and HDF5 files that the tests of the datasets write."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import h5py
+import nibabel as nib
+import numpy as np
+
+
+def nifti(path: Path, array: np.ndarray, affine: np.ndarray | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(array, np.eye(4) if affine is None else affine), path)
+    return path
+
+
+def hippocampus(
+    root: Path, n: int = 5, shape: tuple[int, int, int] = (6, 7, 8), manifest: bool = True
+) -> Path:
+    """An MSD folder with ``n`` cases of one channel and two classes."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(n):
+        name = f"hippocampus_{i:03d}.nii.gz"
+        nifti(root / "imagesTr" / name, rng.normal(size=shape).astype(np.float32))
+        nifti(root / "labelsTr" / name, rng.integers(0, 3, shape).astype(np.uint8))
+        rows.append({"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"})
+    if manifest:
+        write_manifest(root, rows)
+    return root
+
+
+def write_manifest(root: Path, rows: list[dict[str, str]], **changes: object) -> None:
+    value = {
+        "modality": {"0": "MRI"},
+        "labels": {"0": "background", "1": "Anterior", "2": "Posterior"},
+        "training": rows,
+        **changes,
+    }
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "dataset.json").write_text(json.dumps(value))
+
+
+def em(
+    path: Path,
+    raw: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+    resolution: tuple[float, ...] = (40, 4, 4),
+    offset: tuple[float, ...] | None = None,
+) -> Path:
+    """A CREMI-layout file, (20, 9, 10) by default."""
+    rng = np.random.default_rng(1)
+    raw = rng.integers(0, 255, (20, 9, 10)).astype(np.uint8) if raw is None else raw
+    labels = rng.integers(0, 5, raw.shape).astype(np.uint64) if labels is None else labels
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        file["volumes/raw"] = raw
+        file["volumes/labels/neuron_ids"] = labels
+        file["volumes/raw"].attrs["resolution"] = resolution
+        file["volumes/labels/neuron_ids"].attrs["resolution"] = resolution
+        if offset is not None:
+            file["volumes/labels/neuron_ids"].attrs["offset"] = offset
+    return path

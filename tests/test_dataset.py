@@ -1,0 +1,127 @@
+"""Datasets open by name: real where found, else a phantom, never a phantom over damaged data."""
+
+from __future__ import annotations
+
+import hashlib
+import types
+from pathlib import Path
+
+import pytest
+from small_files import em, hippocampus, write_manifest
+
+import gtgm.datasets
+from gtgm.datasets import registry
+from gtgm.datasets.dataset import case_hashes, find, open_dataset
+from gtgm.errors import DataError, SettingsError
+
+NAME = "Task04_Hippocampus"
+
+
+@pytest.fixture
+def phantoms(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
+    """Replace the phantom writer by one that writes tiny files; records the calls."""
+    calls: list[tuple] = []
+
+    def write(name: str, folder: Path, cases: int = 10, seed: int = 0) -> Path:
+        calls.append((name, folder, cases, seed))
+        if registry.get(name).format == "cremi":
+            return em(folder / f"{name}.hdf")
+        return hippocampus(folder / name, n=cases)
+
+    fake = types.SimpleNamespace(write=write)
+    monkeypatch.setattr(gtgm.datasets, "phantoms", fake, raising=False)
+    return calls
+
+
+@pytest.mark.parametrize("inside", [NAME, f"msd/{NAME}"])
+def test_real_folder_is_found(tmp_path: Path, inside: str) -> None:
+    root = hippocampus(tmp_path / "data" / inside)
+    dataset = open_dataset(NAME, tmp_path / "data")
+    assert dataset.source == "real" and dataset.root == root
+    assert dataset.ids == sorted(dataset.ids) and len(dataset.cases) == 5
+    assert all(case.dataset == NAME for case in dataset.cases)
+    assert dataset.case("hippocampus_002").image.name == "hippocampus_002.nii.gz"
+    assert open_dataset(NAME, root).root == root
+    with pytest.raises(DataError, match="no case 'x'"):
+        dataset.case("x")
+
+
+def test_classes_of_the_file_win(tmp_path: Path) -> None:
+    root = hippocampus(tmp_path / "data" / NAME)
+    assert open_dataset(NAME, tmp_path / "data").info.classes == ("Anterior", "Posterior")
+    row = {"image": "imagesTr/hippocampus_000.nii.gz", "label": "labelsTr/hippocampus_000.nii.gz"}
+    write_manifest(root, [row], labels={"0": "background", "1": "whole"})
+    assert open_dataset(NAME, tmp_path / "data").info.classes == ("whole",)
+    (root / "dataset.json").unlink()
+    assert open_dataset(NAME, tmp_path / "data").info.classes == registry.get(NAME).classes
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("CREMI_A", "sample_A_20160501.hdf"),
+        ("CREMI_B", "CREMI_B.hdf"),
+        ("CREMI_C", "em/sample_C_20160501.hdf"),
+        ("CREMI_C", "CREMI_C/sample_C_20160501.hdf"),
+        ("FIB25", "em/fib25_train.hdf"),
+        ("FIB25", "fib25_train.hdf"),
+    ],
+)
+def test_em_files(tmp_path: Path, name: str, file: str) -> None:
+    em(tmp_path / file)
+    dataset = open_dataset(name, tmp_path)
+    assert dataset.source == "real" and dataset.ids == [name]
+    assert dataset.cases[0].image == dataset.cases[0].label == tmp_path / file
+
+
+def test_phantom_where_nothing_is_found(
+    tmp_path: Path, phantoms: list[tuple], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").touch()
+    dataset = open_dataset(NAME, tmp_path / "other", phantom_cases=6)
+    assert dataset.source == "phantom" and len(dataset.cases) == 6
+    assert phantoms == [(NAME, tmp_path / "runs" / "phantoms", 6, 0)]
+    assert open_dataset("CREMI_A", phantoms=tmp_path / "p").source == "phantom"
+    assert phantoms[-1][1] == tmp_path / "p"
+    em(tmp_path / "env" / "sample_A_20160501.hdf")
+    monkeypatch.setenv("GTGM_DATA", f"{tmp_path / 'other'}:{tmp_path / 'env'}")
+    assert open_dataset("CREMI_A").source == "real"
+    assert find("CREMI_B") is None
+
+
+def test_a_damaged_dataset_is_not_replaced_by_a_phantom(
+    tmp_path: Path, phantoms: list[tuple]
+) -> None:
+    (tmp_path / "data" / NAME).mkdir(parents=True)
+    with pytest.raises(DataError, match="empty"):
+        open_dataset(NAME, tmp_path / "data")
+    assert phantoms == []
+
+
+def test_data_folder_is_absent_or_empty(
+    tmp_path: Path, phantoms: list[tuple], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DataError, match="no such data folder"):
+        open_dataset(NAME, tmp_path / "absent")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="data folder is empty"):
+        open_dataset(NAME, tmp_path / "empty")
+    monkeypatch.setenv("GTGM_DATA", str(tmp_path / "absent"))
+    with pytest.warns(UserWarning, match="no folder"):
+        assert open_dataset(NAME).source == "phantom"
+    with pytest.raises(SettingsError, match="no dataset called"):
+        open_dataset("Task99")
+
+
+def test_case_hashes_are_those_of_the_image_files(tmp_path: Path) -> None:
+    hippocampus(tmp_path / "data" / NAME)
+    dataset = open_dataset(NAME, tmp_path / "data")
+    hashes = case_hashes(dataset, dataset.ids[:2])
+    expected = hashlib.sha256(dataset.cases[1].image.read_bytes()).hexdigest()
+    assert list(hashes) == dataset.ids[:2] and hashes[dataset.ids[1]] == expected
+
+
+def test_real_data(shared_data: Path) -> None:
+    assert len(open_dataset(NAME, shared_data / "msd").cases) == 260
+    assert open_dataset("FIB25", shared_data).cases[0].image.name == "fib25_train.hdf"
