@@ -1,0 +1,31 @@
+"""The device and precision of a run, through accelerate."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+
+def accelerator(precision: str = "bf16") -> Accelerator:
+    """An accelerator for this process.
+
+    Args:
+        precision: ``bf16``, ``fp16`` (GPU only) or ``no``.
+    """
+    # accelerate keeps one precision per process; a notebook runs stages of different precision.
+    if AcceleratorState._shared_state:
+        AcceleratorState._reset_state()
+    return Accelerator(mixed_precision=precision)
+
+
+def step_generator(seed: int, step: int, rank: int = 0) -> np.random.Generator:
+    """Random numbers of one training step.
+
+    They depend on nothing but their arguments, so a run that continues from a checkpoint draws
+    what the uninterrupted run would have drawn, and no two ranks draw the same.
+    """
+    generator = np.random.default_rng([seed, step, rank])
+    torch.manual_seed(int(generator.integers(2**62)))
+    return generator

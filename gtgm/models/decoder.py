@@ -1,0 +1,55 @@
+"""Decoder that turns any feature pyramid into class scores on the input's grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from gtgm.models.blocks import ResidualBlock
+
+
+class SkipDecoder(nn.Module):
+    """U-Net decoder (Ronneberger et al. 2015) for encoders of any stride.
+
+    Each step resizes the deeper map to the next skip's grid, joins the two and refines them. The
+    input volume is the last skip, so that borders are drawn at full resolution.
+
+    Args:
+        channels: channels of the encoder's maps, the finest first.
+        in_channels: channels of the volume.
+        out_channels: classes, or affinities.
+        full_resolution: channels of the last step, at the input's resolution.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        in_channels: int,
+        out_channels: int,
+        full_resolution: int = 8,
+    ) -> None:
+        super().__init__()
+        steps = list(zip(channels[1:], channels[:-1], strict=True))[::-1]
+        self.reduce = nn.ModuleList(nn.Conv3d(deep, skip, 1) for deep, skip in steps)
+        self.refine = nn.ModuleList(ResidualBlock(2 * skip, skip) for _, skip in steps)
+        self.reduce_last = nn.Conv3d(channels[0], full_resolution, 1)
+        self.refine_last = ResidualBlock(full_resolution + in_channels, full_resolution)
+        self.scores = nn.Conv3d(full_resolution, out_channels, 1)
+
+    def forward(self, volume: torch.Tensor, maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Volume (B, C, D, H, W) and the encoder's maps → scores (B, out, D, H, W)."""
+        x = maps[-1]
+        for reduce, refine, skip in zip(self.reduce, self.refine, maps[-2::-1], strict=True):
+            x = refine(torch.cat([_resize(reduce(x), skip), skip], 1))
+        x = _resize(self.reduce_last(x), volume)
+        return self.scores(self.refine_last(torch.cat([x, volume.to(x.dtype)], 1)))
+
+
+def _resize(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Trilinear resize of ``x`` to the grid of ``like``."""
+    if x.shape[2:] == like.shape[2:]:
+        return x
+    return F.interpolate(x, size=like.shape[2:], mode="trilinear", align_corners=False)

@@ -1,0 +1,151 @@
+"""Image encoders: build, save, load, and start a network with other channels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from gtgm import paths
+from gtgm.errors import SettingsError, WeightsError
+from gtgm.models.resnet import ResNetEncoder
+from gtgm.models.swin import SwinEncoder
+from gtgm.models.unet import UNetEncoder
+
+BACKBONES: dict[str, type[nn.Module]] = {
+    "unet": UNetEncoder,
+    "resnet50": ResNetEncoder,
+    "swin": SwinEncoder,
+}
+CONFIG, WEIGHTS = "config.json", "encoder.safetensors"
+
+
+def build_encoder(backbone: str, in_channels: int = 1, **sizes: Any) -> nn.Module:
+    """An encoder with random weights.
+
+    It has ``channels`` (per map, the finest first), ``config`` (what rebuilds it) and
+    ``stem_keys`` (weights whose size depends on ``in_channels``).
+
+    Raises:
+        SettingsError: the backbone is unknown.
+    """
+    if backbone not in BACKBONES:
+        raise SettingsError(
+            f"unknown backbone {backbone!r}", expected=f"one of {', '.join(BACKBONES)}"
+        )
+    return BACKBONES[backbone](in_channels=in_channels, **sizes)
+
+
+def save_pretrained(encoder: nn.Module, folder: str | Path, **about: Any) -> Path:
+    """Write ``encoder.safetensors`` and ``config.json`` (sizes, and ``about``: source, metrics)."""
+    folder = Path(folder)
+    state = {k: v.detach().cpu().contiguous() for k, v in encoder.state_dict().items()}
+    with paths.atomic(folder / WEIGHTS) as temporary:
+        save_file(state, temporary, metadata={"format": "pt"})
+    paths.write_json(folder / CONFIG, {**encoder.config, "about": about})
+    return folder
+
+
+def from_pretrained(folder: str | Path, in_channels: int | None = None) -> nn.Module:
+    """The encoder that :func:`save_pretrained` wrote, for ``in_channels`` channels if given.
+
+    A stem for another number of channels repeats the saved one and divides by the number of
+    repeats, so that the response to equal channels stays what it was.
+
+    Raises:
+        WeightsError: a file is missing or damaged, or a tensor does not fit.
+    """
+    folder = Path(folder)
+    state = read_state(folder / WEIGHTS)
+    config = read_config(folder)
+    config.pop("about", None)
+    saved_channels = config["in_channels"]
+    config["in_channels"] = in_channels or saved_channels
+    encoder = build_encoder(config.pop("backbone"), **config)
+    if config["in_channels"] != saved_channels:
+        for key in encoder.stem_keys:
+            weight = state[key].mean(1, keepdim=True)  # (out, 1, kz, ky, kx)
+            state[key] = weight.repeat(1, config["in_channels"], 1, 1, 1)
+            state[key] *= saved_channels / config["in_channels"]
+    load_matching(encoder, state, where=folder / WEIGHTS, minimum=1.0)
+    return encoder
+
+
+def read_config(folder: str | Path) -> dict:
+    """Sizes and ``about`` of a saved encoder."""
+    path = Path(folder) / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise WeightsError(
+            f"cannot be read ({error})",
+            where=path,
+            expected="the config.json that `gtgm pretrain` writes beside the weights",
+            fix="name the folder that holds encoder.safetensors and config.json",
+        ) from error
+    if not isinstance(config, dict) or config.get("backbone") not in BACKBONES:
+        raise WeightsError(
+            "does not name a backbone of this package",
+            where=path,
+            expected=f"a `backbone` among {', '.join(BACKBONES)}",
+            fix="name a folder that `gtgm pretrain` wrote",
+        )
+    return config
+
+
+def read_state(path: str | Path) -> dict[str, torch.Tensor]:
+    """Tensors of a safetensors file."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(
+            f"cannot be read ({error})",
+            where=path,
+            expected="a safetensors file",
+            fix="run the stage that writes it again; pickled weights are never opened",
+        ) from error
+
+
+def load_matching(
+    module: nn.Module, state: dict[str, torch.Tensor], *, where: str | Path, minimum: float
+) -> dict[str, int]:
+    """Load the tensors of ``state`` that fit ``module`` by name and shape, and report.
+
+    Args:
+        minimum: smallest share of ``module``'s tensors that must match.
+
+    Returns:
+        Counts: ``matched``, ``missing`` (wanted, not in the file), ``mismatched`` (other shape),
+        ``unused`` (in the file, not wanted).
+
+    Raises:
+        WeightsError: fewer than ``minimum`` match; nothing is loaded then.
+    """
+    own = module.state_dict()
+    matched = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
+    mismatched = [k for k in state if k in own and own[k].shape != state[k].shape]
+    missing = [k for k in own if k not in state]
+    unused = [k for k in state if k not in own]
+    if len(matched) < minimum * len(own) or not matched:
+        examples = [f"missing {k}" for k in missing[:2]]
+        examples += [
+            f"{k} is {tuple(state[k].shape)}, wanted {tuple(own[k].shape)}" for k in mismatched[:2]
+        ]
+        raise WeightsError(
+            f"only {len(matched)} of {len(own)} tensors match ({'; '.join(examples)})",
+            where=where,
+            expected=f"weights of the same backbone and sizes, at least {minimum:.0%} matching",
+            fix="name weights of this backbone, or set the backbone that the weights belong to",
+        )
+    module.load_state_dict(matched, strict=False)
+    return {
+        "matched": len(matched),
+        "missing": len(missing),
+        "mismatched": len(mismatched),
+        "unused": len(unused),
+    }

@@ -1,0 +1,121 @@
+"""Segmentation network: an encoder and the decoder that fits it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from gtgm import paths
+from gtgm.errors import WeightsError
+from gtgm.models.decoder import SkipDecoder
+from gtgm.models.encoder import (
+    CONFIG,
+    build_encoder,
+    from_pretrained,
+    load_matching,
+    read_config,
+    read_state,
+)
+from gtgm.models.swin import SwinEncoder, swin_unetr
+
+WEIGHTS = "segmenter.safetensors"
+DIVISOR = {"unet": 8, "resnet50": 16, "swin": 32}
+
+
+class Segmenter(nn.Module):
+    """Encoder and :class:`SkipDecoder`: (B, C, D, H, W) → scores (B, out, D, H, W)."""
+
+    def __init__(self, encoder: nn.Module, out_channels: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.out_channels = out_channels
+        self.decoder = SkipDecoder(encoder.channels, encoder.config["in_channels"], out_channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Scores before softmax or sigmoid."""
+        return self.decoder(x, self.encoder(x))
+
+
+class SwinSegmenter(nn.Module):
+    """MONAI's SwinUNETR around a (pretrained) Swin encoder."""
+
+    def __init__(self, encoder: SwinEncoder, out_channels: int) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+        self.net = swin_unetr(encoder.config, out_channels)
+        self.net.swinViT = encoder.swinViT
+        # Registered once, inside `net`; the tuple hides the second reference from `parameters()`.
+        self._encoder = (encoder,)
+
+    @property
+    def encoder(self) -> SwinEncoder:
+        """The encoder, which shares its weights with ``net``."""
+        return self._encoder[0]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Scores before softmax or sigmoid."""
+        return self.net(x)
+
+
+def build_segmenter(
+    backbone: str,
+    in_channels: int,
+    out_channels: int,
+    pretrained: str | Path | None = None,
+    **sizes: Any,
+) -> nn.Module:
+    """A segmentation network, its encoder started from a pretrained folder if one is named.
+
+    Raises:
+        WeightsError: the folder holds weights of another backbone, or cannot be read.
+    """
+    if pretrained is None:
+        encoder = build_encoder(backbone, in_channels, **sizes)
+    else:
+        check_backbone(pretrained, backbone)
+        encoder = from_pretrained(pretrained, in_channels)
+    network = SwinSegmenter if backbone == "swin" else Segmenter
+    return network(encoder, out_channels)
+
+
+def check_backbone(folder: str | Path, backbone: str) -> None:
+    """Refuse weights of another backbone before anything costly starts."""
+    saved = read_config(folder)["backbone"]
+    if saved != backbone:
+        raise WeightsError(
+            f"holds weights of the backbone {saved!r}",
+            where=folder,
+            expected=f"weights of {backbone!r}",
+            fix=f"set backbone={saved!r}, or pretrain a {backbone} encoder",
+        )
+
+
+def divisible_patch(patch: tuple[int, ...], backbone: str) -> tuple[int, ...]:
+    """``patch`` rounded up to what the backbone needs on every axis."""
+    step = DIVISOR[backbone]
+    return tuple(-(-side // step) * step for side in patch)
+
+
+def save_segmenter(network: nn.Module, folder: str | Path, **about: Any) -> Path:
+    """Write ``segmenter.safetensors`` and ``config.json``."""
+    folder = Path(folder)
+    state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    with paths.atomic(folder / WEIGHTS) as temporary:
+        save_file(state, temporary, metadata={"format": "pt"})
+    config = {**network.encoder.config, "out_channels": network.out_channels, "about": about}
+    paths.write_json(folder / CONFIG, config)
+    return folder
+
+
+def load_segmenter(folder: str | Path) -> tuple[nn.Module, dict]:
+    """The network that :func:`save_segmenter` wrote, in evaluation mode, and its ``about``."""
+    config = read_config(folder)
+    about = config.pop("about", {})
+    network = build_segmenter(config.pop("backbone"), **config)
+    path = Path(folder) / WEIGHTS
+    load_matching(network, read_state(path), where=path, minimum=1.0)
+    return network.eval(), about

@@ -1,0 +1,235 @@
+"""Settings of every stage: frozen, checked, written beside each result.
+
+Presets are data (``presets.toml``): one per stage and profile, and what each protocol changes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gtgm.errors import SettingsError
+from gtgm.neurons.training import NeuronSettings
+
+PROFILES = ("tiny", "demo", "cpu", "paper")
+PROTOCOLS = ("corrected", "as_released")
+METHODS = ("random", "gtgm")
+EMBEDDED = "embedded"
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """Stage 1, text generation.
+
+    Attributes:
+        captioner: ``embedded`` (small BLIP trained here), ``describe``, ``metadata``, the id or
+            folder of a BLIP, or ``chat:`` and the id or folder of a chat vision–language model.
+        encoder: ``embedded`` (small BERT trained here), or the id or folder of a text encoder.
+        prompt: template for chat models; empty for the package's own.
+        axes: axes along which captions may name a side or position: those that no view flips.
+        grid_step: step of the caption grid in voxels (z, y, x); empty for half a patch.
+        prefix_file_name: put the case's file name before each caption (`deviations.md`, row 6).
+        include_test: caption the fold's test cases too, for the leak of row 10.
+        cases: most training cases per dataset that are captioned; 0 for all.
+    """
+
+    captioner: str = EMBEDDED
+    encoder: str = EMBEDDED
+    prompt: str = ""
+    axes: str = "DH"
+    grid_step: tuple[int, ...] = ()
+    prefix_file_name: bool = False
+    captioner_steps: int = 400
+    encoder_steps: int = 300
+    image_size: int = 64
+    include_test: bool = False
+    cases: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class PretrainSettings:
+    """Stage 2, vision–language pretraining.
+
+    Attributes:
+        patch: voxels of a training patch (z, y, x).
+        batch: patches per process and step.
+        weight_vr: weight of L_VR beside L_VLP.
+        off_diagonal: λ inside L_VR.
+        width, embedding: sizes of the heads (2048 and 512 in the paper).
+        flip_axes: axes that views may flip, among ``DHW``.
+        transpose: views may swap the two axes of a section, whose sides must then be equal.
+        operations: how many of {rescale, intensity, noise, blur, flip} change each view.
+        projected_vr: L_VR on projected, batch-standardised features; off: raw encoder features
+            without standardisation (`deviations.md`, row 7).
+        equal_captions: patches with equal captions share the target (`design.md`).
+        clip_sum: sum, not mean, of the two directions, and L_VR halved, as in the released code.
+        gather: contrast over the joined batch of all processes (row 8).
+        view_min_max: scale every view to 0…1 after augmentation (row 14).
+        include_test: pretraining may read the fold's test cases (row 10), a named leak.
+        held_out: share of the training cases kept for measuring retrieval.
+        schedule: ``onecycle``, or ``restarts`` (cosine with warm restarts, as released).
+        sizes: other sizes of the backbone than its own default; downstream networks share them.
+    """
+
+    patch: tuple[int, int, int] = (32, 36, 36)
+    steps: int = 400
+    batch: int = 32
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    temperature: float = 0.07
+    weight_vr: float = 0.01
+    off_diagonal: float = 0.0051
+    width: int = 256
+    embedding: int = 128
+    flip_axes: str = "W"
+    transpose: bool = False
+    operations: int = 2
+    projected_vr: bool = True
+    equal_captions: bool = True
+    clip_sum: bool = False
+    gather: bool = True
+    view_min_max: bool = False
+    include_test: bool = False
+    held_out: float = 0.1
+    schedule: str = "onecycle"
+    precision: str = "bf16"
+    checkpoint_every: int = 100
+    sizes: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """Stage 3, fine-tuning and evaluation on a labelled dataset.
+
+    Attributes:
+        patch: voxels (z, y, x); empty for the dataset's own.
+        spacing: working voxel size in mm (z, y, x); empty to keep each file's own.
+        encoder_lr: learning rate of a pretrained encoder, as a share of ``lr``.
+        ema: decay of the weight average that is evaluated; 0 evaluates the last weights.
+        foreground: share of patches centred on a labelled voxel.
+        rotate: largest rotation in degrees about each axis; ``zoom``: largest change of scale.
+        flip_axes: axes flipped at random in training.
+        tta_axes: axes flipped, and averaged over, at inference.
+        overlap: of neighbouring sliding windows.
+        sigmoid_output: sigmoid before the softmax loss (`deviations.md`, row 2).
+        released_window: the CT window for every modality (row 3).
+        select_on_test: keep the checkpoint that is best on the test cases (row 5).
+        patch_min_max: scale every patch to 0…1 (row 14).
+    """
+
+    steps: int = 900
+    batch: int = 4
+    lr: float = 2e-3
+    weight_decay: float = 1e-2
+    patch: tuple[int, ...] = ()
+    spacing: tuple[float, ...] = ()
+    encoder_lr: float = 1.0
+    ema: float = 0.99
+    foreground: float = 0.67
+    rotate: float = 15.0
+    zoom: float = 0.15
+    flip_axes: str = ""
+    tta_axes: str = ""
+    overlap: float = 0.5
+    sigmoid_output: bool = False
+    released_window: bool = False
+    select_on_test: bool = False
+    patch_min_max: bool = False
+    schedule: str = "onecycle"
+    precision: str = "bf16"
+    checkpoint_every: int = 150
+
+
+S = TypeVar("S", TextSettings, PretrainSettings, FinetuneSettings, NeuronSettings)
+STAGES: dict[str, type] = {
+    "text": TextSettings,
+    "pretrain": PretrainSettings,
+    "finetune": FinetuneSettings,
+    "neurons": NeuronSettings,
+}
+
+
+def preset(
+    stage: str,
+    profile: str = "tiny",
+    protocol: str = "corrected",
+    dataset: str = "",
+    **changes: Any,
+) -> Any:
+    """Settings of ``stage`` for a profile, then the dataset, the protocol and ``changes`` on top.
+
+    Raises:
+        SettingsError: an unknown stage, profile, protocol or setting, or a value of a wrong type.
+    """
+    check_choice("stage", stage, STAGES)
+    check_choice("profile", profile, PROFILES)
+    check_choice("protocol", protocol, PROTOCOLS)
+    tables = _presets()
+    values: dict[str, Any] = {}
+    for table in (
+        tables[profile].get(stage, {}),
+        tables[profile].get("dataset", {}).get(dataset, {}).get(stage, {}),
+        tables["protocol"][protocol].get(stage, {}),
+        changes,
+    ):
+        values |= table
+    return from_dict(STAGES[stage], values)
+
+
+def from_dict(kind: type[S], values: dict[str, Any]) -> S:
+    """Settings from plain values; an unknown name or a wrong type is an error, not ignored."""
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    default = kind()
+    checked = {}
+    for name, value in values.items():
+        if name not in fields:
+            close = difflib.get_close_matches(name, fields, 1)
+            raise SettingsError(
+                f"unknown setting {name!r}",
+                where=kind.__name__,
+                expected=f"one of {', '.join(fields)}",
+                fix=f"did you mean {close[0]!r}" if close else None,
+            )
+        checked[name] = _like(getattr(default, name), value, f"{kind.__name__}.{name}")
+    return kind(**checked)
+
+
+def to_dict(settings: Any) -> dict[str, Any]:
+    """Plain values that JSON keeps: tuples become lists."""
+    return json.loads(json.dumps(dataclasses.asdict(settings)))
+
+
+def settings_hash(*parts: Any) -> str:
+    """Short, stable hash of settings and other plain values."""
+    plain = [to_dict(p) if dataclasses.is_dataclass(p) else p for p in parts]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def check_choice(name: str, value: str, choices: Any) -> None:
+    """Raise unless ``value`` is among ``choices``."""
+    if value not in choices:
+        raise SettingsError(f"unknown {name} {value!r}", expected=f"one of {', '.join(choices)}")
+
+
+def _like(default: Any, value: Any, where: str) -> Any:
+    """``value`` as the type of ``default``; JSON and TOML lists become tuples."""
+    if isinstance(default, tuple) and isinstance(value, list | tuple):
+        return tuple(tuple(v) if isinstance(v, list) else v for v in value)
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(default):
+        raise SettingsError(f"is {value!r}", where=where, expected=f"a value like {default!r}")
+    return value
+
+
+@cache
+def _presets() -> dict[str, Any]:
+    return tomllib.loads((Path(__file__).parent / "presets.toml").read_text(encoding="utf-8"))

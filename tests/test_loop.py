@@ -1,0 +1,77 @@
+"""Schedules and checkpoints."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gtgm.loop import CHECKPOINT, load_checkpoint, make_schedule, save_checkpoint
+
+
+def make() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    torch.manual_seed(0)
+    network = torch.nn.Linear(2, 2)
+    return network, torch.optim.AdamW(network.parameters(), 0.1)
+
+
+def rates(name: str, steps: int) -> list[float]:
+    _, optimizer = make()
+    schedule = make_schedule(optimizer, name, steps, 2)
+    found = []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+def test_one_cycle_rises_to_the_peak_and_ends_near_zero():
+    found = rates("onecycle", 100)
+    assert max(found) == pytest.approx(0.1, rel=1e-3)
+    assert found.index(max(found)) == pytest.approx(9, abs=1)
+    assert found[-1] < 1e-4
+
+
+def test_restarts_have_the_released_period():
+    found = rates("restarts", 400)
+    period = int(400 // 4 // 2 * 0.4)
+    assert [i for i in range(400) if found[i] == pytest.approx(0.1)] == list(range(0, 400, period))
+
+
+def test_unknown_schedule():
+    with pytest.raises(ValueError, match="onecycle"):
+        rates("linear", 3)
+
+
+def test_a_checkpoint_restores_everything(tmp_path):
+    network, optimizer = make()
+    network(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    save_checkpoint(tmp_path, "key", 7, {"loss": [[7, 0.5]]}, network=network, optimizer=optimizer)
+    other, other_optimizer = make()
+    step, curves = load_checkpoint(tmp_path, "key", network=other, optimizer=other_optimizer)
+    assert (step, curves) == (7, {"loss": [[7, 0.5]]})
+    assert torch.equal(other.weight, network.weight)
+    assert other_optimizer.state_dict()["state"][0]["step"] == 1
+
+
+def test_other_settings_start_afresh(tmp_path):
+    network, _ = make()
+    assert load_checkpoint(tmp_path, "key", network=network) == (0, {})
+    save_checkpoint(tmp_path, "key", 7, {}, network=network)
+    assert load_checkpoint(tmp_path, "other", network=network) == (0, {})
+
+
+def test_a_failed_write_keeps_the_old_checkpoint(tmp_path, monkeypatch):
+    network, _ = make()
+    save_checkpoint(tmp_path, "key", 7, {}, network=network)
+
+    def broken(_, path):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", broken)
+    with pytest.raises(OSError, match="disk full"):
+        save_checkpoint(tmp_path, "key", 8, {}, network=network)
+    assert load_checkpoint(tmp_path, "key", network=network)[0] == 7
+    assert [p.name for p in tmp_path.iterdir()] == [CHECKPOINT]

@@ -1,0 +1,78 @@
+"""Settings: presets resolve, and nothing unknown passes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from gtgm.errors import SettingsError
+from gtgm.settings import (
+    PROFILES,
+    PROTOCOLS,
+    STAGES,
+    FinetuneSettings,
+    from_dict,
+    preset,
+    settings_hash,
+    to_dict,
+)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_preset_resolves_and_survives_json(stage, profile, protocol):
+    settings = preset(stage, profile, protocol)
+    assert from_dict(STAGES[stage], to_dict(settings) if stage != "neurons" else {}) is not None
+    if stage != "neurons":
+        assert from_dict(STAGES[stage], to_dict(settings)) == settings
+
+
+def test_layers_of_a_preset():
+    assert preset("finetune", "paper").batch == 2
+    assert preset("finetune", "paper", dataset="Task04_Hippocampus").batch == 16
+    assert preset("finetune", "paper", "as_released").sigmoid_output
+    assert not preset("finetune", "paper").sigmoid_output
+    assert preset("finetune", "paper", "as_released", sigmoid_output=False).sigmoid_output is False
+
+
+def test_the_paper_profile_has_the_papers_values():
+    settings = preset("pretrain", "paper")
+    assert (settings.temperature, settings.off_diagonal, settings.lr) == (0.07, 0.0051, 2e-5)
+    assert (settings.width, settings.embedding, settings.weight_decay) == (2048, 512, 0.05)
+    assert settings.patch == (32, 160, 160)
+
+
+def test_unknown_setting_names_the_nearest():
+    with pytest.raises(SettingsError, match="'step'.*did you mean 'steps'"):
+        preset("finetune", "tiny", step=3)
+
+
+def test_wrong_type_is_refused():
+    with pytest.raises(SettingsError, match="FinetuneSettings.steps"):
+        from_dict(FinetuneSettings, {"steps": "many"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train",), "unknown stage"),
+        (("finetune", "big"), "unknown profile"),
+        (("finetune", "tiny", "right"), "unknown protocol"),
+    ],
+)
+def test_unknown_choices(arguments, message):
+    with pytest.raises(SettingsError, match=message):
+        preset(*arguments)
+
+
+def test_hash_depends_on_every_value():
+    settings = FinetuneSettings()
+    assert settings_hash(settings) == settings_hash(FinetuneSettings())
+    assert settings_hash(settings) != settings_hash(dataclasses.replace(settings, lr=1e-5))
+
+
+def test_settings_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        FinetuneSettings().steps = 3
