@@ -43,7 +43,7 @@ def unit_range(image: torch.Tensor) -> torch.Tensor:
 
 
 def _standardise(channel: torch.Tensor, skip_zero: bool) -> torch.Tensor:
-    """Zero mean, unit variance; MRI statistics leave out the zero background, if there is tissue."""
+    """Zero mean, unit variance; statistics of an MRI leave out its zero background."""
     inside = channel[channel != 0] if skip_zero else channel
     if inside.numel() < 2:
         inside = channel

@@ -10,6 +10,7 @@ import torch
 from tqdm.auto import tqdm
 
 from gtgm import paths
+from gtgm.errors import SettingsError, WeightsError
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -57,15 +58,31 @@ def save_checkpoint(folder: str | Path, key: str, step: int, curves: dict, **par
 
 
 def load_checkpoint(folder: str | Path, key: str, **parts: Any) -> tuple[int, dict]:
-    """Restore ``parts`` and return the steps done and the curves; (0, {}) for a fresh start."""
-    path = Path(folder) / CHECKPOINT
+    """Restore ``parts`` and return the steps done and the curves; (0, {}) for a fresh start.
+
+    Raises:
+        WeightsError: the file is damaged, or belongs to another network.
+        SettingsError: it was written with other settings.
+    """
+    path, advice = Path(folder) / CHECKPOINT, "delete it to start over, or name another folder"
     if not path.exists():
         return 0, {}
-    saved = torch.load(path, map_location="cpu", weights_only=True)
-    if saved["key"] != key:
-        return 0, {}
-    for name, part in parts.items():
-        part.load_state_dict(saved["state"][name])
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        found = saved["key"]
+    except Exception as error:  # a damaged archive raises whatever its damage provokes
+        raise WeightsError(
+            f"cannot be read ({error})", where=path, expected="a checkpoint", fix=advice
+        ) from error
+    if found != key:
+        raise SettingsError("was written with other settings", where=path, fix=advice)
+    try:
+        for name, part in parts.items():
+            part.load_state_dict(saved["state"][name])
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise WeightsError(
+            f"belongs to another network ({str(error).splitlines()[0]})", where=path, fix=advice
+        ) from error
     return saved["step"], saved["curves"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,8 +41,10 @@ def surface_dice(
     if not prediction.any() or not truth.any():
         return 0.0 if prediction.any() or truth.any() else math.nan
     a, b = _cropped_pair(prediction, truth)
-    return float(
-        compute_surface_dice(
+    with warnings.catch_warnings():
+        # MONAI 1.6 calls a helper of its own with an argument that it has deprecated.
+        warnings.filterwarnings("ignore", ".*always_return_as_numpy.*", FutureWarning)
+        value = compute_surface_dice(
             a,
             b,
             [tolerance],
@@ -49,7 +52,7 @@ def surface_dice(
             spacing=[float(s) for s in spacing],
             use_subvoxels=True,
         )
-    )
+    return float(value)
 
 
 def hausdorff95(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[float]) -> float:

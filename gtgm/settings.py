@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import hashlib
-import json
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -35,6 +33,7 @@ class TextSettings:
         prompt: template for chat models; empty for the package's own.
         axes: axes along which captions may name a side or position: those that no view flips.
         grid_step: step of the caption grid in voxels (z, y, x); empty for half a patch.
+        released_grid: use the step of the released captions for the modality.
         prefix_file_name: put the case's file name before each caption (`deviations.md`, row 6).
         include_test: caption the fold's test cases too, for the leak of row 10.
         cases: most training cases per dataset that are captioned; 0 for all.
@@ -45,6 +44,7 @@ class TextSettings:
     prompt: str = ""
     axes: str = "DH"
     grid_step: tuple[int, ...] = ()
+    released_grid: bool = False
     prefix_file_name: bool = False
     captioner_steps: int = 400
     encoder_steps: int = 300
@@ -200,17 +200,6 @@ def from_dict(kind: type[S], values: dict[str, Any]) -> S:
             )
         checked[name] = _like(getattr(default, name), value, f"{kind.__name__}.{name}")
     return kind(**checked)
-
-
-def to_dict(settings: Any) -> dict[str, Any]:
-    """Plain values that JSON keeps: tuples become lists."""
-    return json.loads(json.dumps(dataclasses.asdict(settings)))
-
-
-def settings_hash(*parts: Any) -> str:
-    """Short, stable hash of settings and other plain values."""
-    plain = [to_dict(p) if dataclasses.is_dataclass(p) else p for p in parts]
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def check_choice(name: str, value: str, choices: Any) -> None:

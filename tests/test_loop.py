@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from gtgm.errors import SettingsError, WeightsError
 from gtgm.loop import CHECKPOINT, load_checkpoint, make_schedule, save_checkpoint
 
 
@@ -55,11 +56,30 @@ def test_a_checkpoint_restores_everything(tmp_path):
     assert other_optimizer.state_dict()["state"][0]["step"] == 1
 
 
-def test_other_settings_start_afresh(tmp_path):
+def test_no_checkpoint_is_a_fresh_start(tmp_path):
     network, _ = make()
     assert load_checkpoint(tmp_path, "key", network=network) == (0, {})
+
+
+def test_checkpoints_that_do_not_belong_are_refused(tmp_path):
+    network, _ = make()
     save_checkpoint(tmp_path, "key", 7, {}, network=network)
-    assert load_checkpoint(tmp_path, "other", network=network) == (0, {})
+    with pytest.raises(SettingsError, match="other settings.*delete it"):
+        load_checkpoint(tmp_path, "other", network=network)
+    with pytest.raises(WeightsError, match="another network"):
+        load_checkpoint(tmp_path, "key", network=torch.nn.Linear(3, 2))
+    with pytest.raises(WeightsError, match="another network"):
+        load_checkpoint(tmp_path, "key", model=network)
+
+
+@pytest.mark.parametrize("keep", [0, 10, 500])
+def test_a_damaged_checkpoint_is_refused(tmp_path, keep):
+    network, _ = make()
+    save_checkpoint(tmp_path, "key", 7, {}, network=network)
+    path = tmp_path / CHECKPOINT
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(WeightsError, match="cannot be read"):
+        load_checkpoint(tmp_path, "key", network=network)
 
 
 def test_a_failed_write_keeps_the_old_checkpoint(tmp_path, monkeypatch):

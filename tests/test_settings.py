@@ -7,16 +7,8 @@ import dataclasses
 import pytest
 
 from gtgm.errors import SettingsError
-from gtgm.settings import (
-    PROFILES,
-    PROTOCOLS,
-    STAGES,
-    FinetuneSettings,
-    from_dict,
-    preset,
-    settings_hash,
-    to_dict,
-)
+from gtgm.hashing import settings_hash, to_dict
+from gtgm.settings import PROFILES, PROTOCOLS, STAGES, FinetuneSettings, from_dict, preset
 
 
 @pytest.mark.parametrize("stage", STAGES)

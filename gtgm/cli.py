@@ -1,0 +1,383 @@
+"""The command line: the same stages that the notebooks run."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from gtgm import __version__
+from gtgm.errors import GTGMError, SettingsError
+from gtgm.models.encoder import BACKBONES
+from gtgm.settings import METHODS, PROFILES, PROTOCOLS
+
+EPILOG = """examples:
+  gtgm reproduce --dry-run                     what would run, and for how long
+  gtgm data list                               the 13 datasets of the paper
+  gtgm segment scan.nii.gz labels.nii.gz --weights runs/.../finetune/...
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of ``gtgm``; returns the exit code."""
+    options = make_parser().parse_args(arguments)
+    try:
+        return options.run(options) or 0
+    except GTGMError as error:
+        print(f"gtgm: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("gtgm: stopped; the same command continues from here", file=sys.stderr)
+        return 130
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser with every command."""
+    parser = _parser(argparse.ArgumentParser, prog="gtgm", description=__doc__, epilog=EPILOG)
+    parser.add_argument("--version", action="version", version=f"gtgm {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_data(commands)
+    _add_caption(commands)
+    _add_pretrain(commands)
+    _add_finetune(commands)
+    _add_evaluate(commands)
+    _add_segment(commands)
+    _add_reproduce(commands)
+    _add_publish(commands)
+    return parser
+
+
+def _parser(make: Callable, *args: Any, epilog: str, **kwargs: Any) -> argparse.ArgumentParser:
+    return make(
+        *args,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        epilog=epilog,
+        **kwargs,
+    )
+
+
+def _command(commands: Any, name: str, run: Callable, about: str, example: str) -> Any:
+    parser = _parser(
+        commands.add_parser, name, help=about, description=about, epilog=f"example:\n  {example}"
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _study_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--profile", choices=PROFILES, default="cpu", help="sizes (default: cpu)")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="corrected")
+    parser.add_argument("--backbone", choices=BACKBONES, default="unet")
+    parser.add_argument("--fold", type=int, default=0, help="held-out fold, 0 to 4")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data", default="", help="folder of real datasets, beside $GTGM_DATA")
+    parser.add_argument("--runs", default="", help="working folder (default: runs)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="STAGE.NAME=VALUE",
+        help="change a setting, such as pretrain.steps=500; may be repeated",
+    )
+
+
+def _study(options: argparse.Namespace, datasets: Sequence[str]) -> Any:
+    from gtgm.stages import Study
+
+    return Study(
+        tuple(datasets),
+        options.profile,
+        options.protocol,
+        options.backbone,
+        options.fold,
+        options.seed,
+        options.data,
+        options.runs,
+        _changes(options.set),
+    )
+
+
+def _changes(items: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """``["pretrain.steps=5"]`` → ``{"pretrain": {"steps": 5}}``; values are Python literals."""
+    changes: dict[str, dict[str, Any]] = {}
+    for item in items:
+        name, equals, text = item.partition("=")
+        stage, dot, setting = name.partition(".")
+        if not equals or not dot:
+            raise SettingsError(
+                f"--set {item!r} cannot be read",
+                expected="STAGE.NAME=VALUE, such as pretrain.lr=1e-4",
+            )
+        try:
+            value = ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
+        except (ValueError, SyntaxError):
+            value = text
+        changes.setdefault(stage, {})[setting] = value
+    return changes
+
+
+def _show(result: Any) -> None:
+    print(f"{result.id}  ({result.source} data, {result.wall_seconds:.0f} s)")
+    for name, value in result.summary.items():
+        if value is not None:
+            print(f"  {name:<28} {value:.4f}")
+
+
+def _add_data(commands: Any) -> None:
+    data = _command(commands, "data", None, "list, download or verify datasets", "gtgm data list")
+    actions = data.add_subparsers(title="actions", required=True, metavar="ACTION")
+    listing = _command(
+        actions, "list", _data_list, "the registry, and what is found here", "gtgm data list"
+    )
+    listing.add_argument("--data", default=None, help="folder of real datasets")
+    get = _command(
+        actions,
+        "get",
+        _data_get,
+        "download a dataset, check its checksum and unpack it",
+        "gtgm data get Task04_Hippocampus --to data",
+    )
+    get.add_argument("name")
+    get.add_argument("--to", type=Path, default=Path("data"), help="folder (default: data)")
+    get.add_argument("--url", help="another address, such as a mirror")
+    get.add_argument("--checksum", help="md5:… or sha256:… of the file at that address")
+    get.add_argument("--allow-unverified", action="store_true", help="accept a missing checksum")
+    check = _command(
+        actions,
+        "verify",
+        _data_verify,
+        "read every file of a dataset and report all problems",
+        "gtgm data verify Task04_Hippocampus --data data",
+    )
+    check.add_argument("name")
+    check.add_argument("--data", default=None, help="folder of real datasets")
+
+
+def _data_list(options: argparse.Namespace) -> int:
+    from gtgm.datasets import registry
+    from gtgm.datasets.dataset import find
+
+    print(f"{'name':<21} {'modality':<8} {'cases':>5}  {'here':<8} licence")
+    for name in registry.names():
+        info = registry.get(name)
+        here = "real" if find(name, options.data) else "phantom"
+        print(f"{name:<21} {info.modality:<8} {info.cases:>5}  {here:<8} {info.licence}")
+    return 0
+
+
+def _data_get(options: argparse.Namespace) -> int:
+    from gtgm.datasets.download import get
+
+    path = get(options.name, options.to, options.url, options.checksum, options.allow_unverified)
+    print(f"{options.name} is in {path}; use it with --data {options.to}")
+    return 0
+
+
+def _data_verify(options: argparse.Namespace) -> int:
+    from gtgm.datasets.verify import verify
+
+    problems = verify(options.name, options.data)
+    for problem in problems:
+        print(f"{problem.where}: {problem.what}. Expected: {problem.expected}. {problem.fix}")
+    print(f"{options.name}: {len(problems) or 'no'} problem(s)")
+    return 1 if problems else 0
+
+
+def _add_caption(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "caption",
+        _caption,
+        "write captions of a pool's training volumes (stage 1)",
+        "gtgm caption Task04_Hippocampus --data data --set text.captioner=describe",
+    )
+    parser.add_argument("datasets", nargs="+")
+    _study_options(parser)
+
+
+def _caption(options: argparse.Namespace) -> int:
+    from gtgm.stages import caption
+
+    run = caption(_study(options, options.datasets))
+    _show(run.result)
+    print(f"captions: {run.folder / 'captions'}")
+    return 0
+
+
+def _add_pretrain(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "pretrain",
+        _pretrain,
+        "train an image encoder on patches and captions (stage 2)",
+        "gtgm pretrain Task04_Hippocampus --data data --set pretrain.steps=500",
+    )
+    parser.add_argument("datasets", nargs="+")
+    _study_options(parser)
+
+
+def _pretrain(options: argparse.Namespace) -> int:
+    from gtgm.stages import pretrain
+
+    run = pretrain(_study(options, options.datasets))
+    _show(run.result)
+    print(f"encoder: {run.folder}")
+    return 0
+
+
+def _add_finetune(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "finetune",
+        _finetune,
+        "fine-tune on few labels and score the held-out fold (stage 3); EM: neurons",
+        "gtgm finetune Task04_Hippocampus --method gtgm --fraction 0.1 --data data",
+    )
+    parser.add_argument("dataset")
+    parser.add_argument("--method", choices=METHODS, default="gtgm")
+    parser.add_argument("--fraction", type=float, default=None, help="share of labels, in (0, 1]")
+    parser.add_argument("--draw", type=int, default=0, help="number of the label draw")
+    parser.add_argument(
+        "--pool", nargs="+", help="datasets of the pretraining (default: the dataset itself)"
+    )
+    _study_options(parser)
+
+
+def _finetune(options: argparse.Namespace) -> int:
+    from gtgm.stages import finetune, run_neurons
+    from gtgm.stages.finetuning import run_folder
+    from gtgm.stages.study import EM_FRACTION
+
+    study = _study(options, options.pool or [options.dataset])
+    if study.open(options.dataset).info.modality == "EM":
+        fraction = EM_FRACTION if options.fraction is None else options.fraction
+        run = run_neurons(study, options.dataset, options.method, fraction, options.draw)
+        result, folder = run.result, run.folder
+    else:
+        fraction = 1.0 if options.fraction is None else options.fraction
+        job = (study, options.dataset, options.method, fraction, options.draw)
+        result, folder = finetune(*job), run_folder(*job)
+    _show(result)
+    print(f"weights and predictions: {folder}")
+    return 0
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "evaluate",
+        _evaluate,
+        "score a trained segmenter on the held-out fold",
+        "gtgm evaluate Task04_Hippocampus --weights runs/.../finetune/... --data data",
+    )
+    parser.add_argument("dataset")
+    parser.add_argument("--weights", type=Path, required=True, help="folder of a segmenter")
+    _study_options(parser)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from gtgm import metrics
+    from gtgm.models.segmenter import load_segmenter
+    from gtgm.stages.finetuning import evaluate
+
+    study = _study(options, [options.dataset])
+    network, about = load_segmenter(options.weights)
+    info = study.open(options.dataset).info
+    if list(info.classes) != about["classes"] or len(info.channels) != len(about["channels"]):
+        raise SettingsError(
+            f"was trained for {', '.join(about['classes'])} on {len(about['channels'])} channel(s)",
+            where=options.weights,
+            expected=f"{', '.join(info.classes)} on {len(info.channels)} channel(s)",
+        )
+    test = study.split(options.dataset).test(options.fold)
+    rows = evaluate(study, options.dataset, network, about, test)
+    for name, value in metrics.summarise(rows).items():
+        print(f"{name:<28} {value:.4f}")
+    return 0
+
+
+def _add_segment(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "segment",
+        _segment,
+        "segment a NIfTI image; the result has its grid and affine",
+        "gtgm segment scan.nii.gz labels.nii.gz --weights runs/.../finetune/...",
+    )
+    parser.add_argument("image", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--weights", type=Path, required=True, help="folder of a segmenter")
+
+
+def _segment(options: argparse.Namespace) -> int:
+    from gtgm.inference import segment_file
+
+    labels = segment_file(options.image, options.output, options.weights)
+    print(f"{options.output}: " + ", ".join(f"{name} {ml:.2f} ml" for name, ml in labels.items()))
+    return 0
+
+
+def _add_reproduce(commands: Any) -> None:
+    from gtgm.batch.plan import REPRODUCTIONS, TABLES
+
+    parser = _command(
+        commands,
+        "reproduce",
+        _reproduce,
+        "run every experiment and write the report; continues where it stopped",
+        "gtgm reproduce --data data --tables mri",
+    )
+    parser.add_argument("--profile", choices=REPRODUCTIONS, default="demo")
+    parser.add_argument("--tables", default=",".join(TABLES), help="of ct,mri,em (default: all)")
+    parser.add_argument("--data", default=None, help="folder of real datasets; others are phantoms")
+    parser.add_argument("--backbone", choices=BACKBONES, default=None)
+    parser.add_argument("--jobs", type=int, default=2, help="notebooks side by side (default: 2)")
+    parser.add_argument("--runs", default=None, help="run folder (default: runs/<profile>)")
+    parser.add_argument("--dry-run", action="store_true", help="list what would run")
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from gtgm import paths
+    from gtgm.batch.plan import plan
+    from gtgm.batch.snake import run_batch
+    from gtgm.report import build_report
+    from gtgm.results import load_results
+
+    folder = Path(options.runs or paths.runs_dir() / options.profile)
+    tables = [name.strip() for name in options.tables.split(",") if name.strip()]
+    units = plan(options.profile, tables, options.data, folder, options.backbone)
+    report = run_batch(units, folder, options.jobs, dry_run=options.dry_run)
+    if options.dry_run:
+        return report.code
+    page = build_report(folder, load_results([folder]), folder / "report" / "index.html")
+    print(f"report: {page}")
+    return report.code
+
+
+def _add_publish(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "publish",
+        _publish,
+        "copy chosen results to results/measured and update the README table",
+        "gtgm publish runs/demo/cpu/finetune",
+    )
+    parser.add_argument("chosen", nargs="+", help="run folders, result files or ids")
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from gtgm.results import publish
+    from gtgm.tables import update_readme
+
+    for path in publish(options.chosen):
+        print(path)
+    update_readme()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,245 @@
+"""Fine-tuning: train encoder and decoder on few labels.
+
+gtgm finetune Task04_Hippocampus --method random --fraction 0.1 --profile cpu
+gtgm finetune Task04_Hippocampus --method gtgm --fraction 0.1 --profile paper --backbone swin
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data.utils import list_data_collate
+from monai.losses import DiceCELoss
+from monai.transforms import (
+    Compose,
+    RandAdjustContrastd,
+    RandAffined,
+    RandCropByPosNegLabeld,
+    RandFlipd,
+    RandGaussianNoised,
+    RandGaussianSmoothd,
+    RandScaleIntensityd,
+    RandShiftIntensityd,
+    SpatialPadd,
+    ToTensord,
+)
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from gtgm import loop
+from gtgm.device import accelerator as make_accelerator
+from gtgm.device import step_generator
+from gtgm.errors import DataError
+from gtgm.hashing import settings_hash
+from gtgm.intensity import unit_range
+from gtgm.models.segmenter import build_segmenter
+from gtgm.settings import FinetuneSettings
+from gtgm.views import AXES
+
+LOG_EVERY = 10
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A trained segmenter (its averaged weights, if they are averaged) and its curves."""
+
+    network: nn.Module
+    curves: dict[str, list]
+
+
+def finetune(
+    settings: FinetuneSettings,
+    backbone: str,
+    classes: Sequence[str],
+    channels: int,
+    cases: Sequence[str],
+    load: Callable[[str], dict[str, torch.Tensor]],
+    patch: Sequence[int],
+    folder: str | Path,
+    pretrained: str | Path | None = None,
+    seed: int = 0,
+    score: Callable[[nn.Module], float] | None = None,
+    sizes: dict[str, Any] | None = None,
+) -> Finetuned:
+    """Train a segmenter; continues from the folder's checkpoint.
+
+    Args:
+        settings: schedule, augmentation and the released code's options.
+        backbone: ``unet``, ``resnet50`` or ``swin``.
+        classes: names of the labels 1, 2, …
+        channels: of the images.
+        cases: ids of the labelled training cases.
+        load: gives ``{"image": (C, D, H, W) normalised, "label": (1, D, H, W)}`` of a case.
+        patch: voxels (z, y, x).
+        folder: of the run; holds the checkpoint.
+        pretrained: folder of a pretrained encoder; None starts at random.
+        seed: of the decoder and of every draw.
+        score: gives the number to select on, for ``settings.select_on_test`` only.
+        sizes: of a backbone that starts at random.
+
+    Returns:
+        The network to evaluate and the curve ``loss``.
+
+    Raises:
+        WeightsError: the pretrained encoder does not fit.
+        DataError: no case.
+    """
+    if not cases:
+        raise DataError("no labelled case to train on", expected="at least one")
+    accelerator = make_accelerator(settings.precision)
+    torch.manual_seed(seed)
+    network = build_segmenter(backbone, channels, len(classes) + 1, pretrained, **(sizes or {}))
+    network = network.to(accelerator.device, memory_format=torch.channels_last_3d)
+    optimizer = _optimizer(network, settings, pretrained is not None)
+    schedule = loop.make_schedule(optimizer, settings.schedule, settings.steps, settings.batch)
+    average = AveragedModel(network, multi_avg_fn=_warm_average(settings.ema))
+    best = _Best(network)
+    parts = {
+        "network": network,
+        "optimizer": optimizer,
+        "schedule": schedule,
+        "average": average,
+        "best": best,
+    }
+    key = settings_hash(settings, backbone, list(cases), str(pretrained), seed, list(patch))
+    start, curves = loop.load_checkpoint(folder, key, **parts)
+    curves = curves or {"loss": [], "selected": []}
+    augment = make_augmentation(settings, patch)
+    criterion = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False, batch=True)
+    trained, optimizer = accelerator.prepare(network, optimizer)
+    for step in loop.steps(start, settings.steps, "fine-tune", accelerator.is_main_process):
+        generator = step_generator(seed, step, accelerator.process_index)
+        images, labels = _draw(cases, load, augment, settings, generator)
+        images = images.to(accelerator.device, memory_format=torch.channels_last_3d)
+        trained.train()
+        with accelerator.autocast():
+            scores = trained(images)
+        scores = scores.float()
+        if settings.sigmoid_output:
+            scores = scores.sigmoid()
+        loss = criterion(scores, labels.to(accelerator.device))
+        optimizer.zero_grad(set_to_none=True)
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(network.parameters(), 12.0)
+        optimizer.step()
+        schedule.step()
+        average.update_parameters(network)
+        done = step + 1
+        if done % LOG_EVERY == 0 or done == settings.steps:
+            curves["loss"].append([done, float(loss.detach())])
+        if done % settings.checkpoint_every == 0 or done == settings.steps:
+            if settings.select_on_test and score is not None:
+                curves["selected"].append([done, best.offer(network, score(network))])
+            if accelerator.is_main_process:
+                loop.save_checkpoint(folder, key, done, curves, **parts)
+    loop.remove_checkpoint(folder)
+    if settings.select_on_test:
+        network.load_state_dict(best.weights)
+        return Finetuned(network, curves)
+    curves.pop("selected")
+    return Finetuned(average.module if settings.ema else network, curves)
+
+
+def make_augmentation(settings: FinetuneSettings, patch: Sequence[int]) -> Compose:
+    """Foreground-aware crop, rotation and zoom, and the intensity changes of a strong baseline.
+
+    Takes and gives MONAI dictionaries with ``image`` (C, D, H, W) and ``label`` (1, D, H, W).
+    """
+    both = ["image", "label"]
+    positive = settings.foreground / max(1 - settings.foreground, 1e-6)
+    angle = float(np.deg2rad(settings.rotate))
+    thin = max(patch) >= 3 * min(patch)  # rotate such patches within their sections only
+    spatial = [
+        SpatialPadd(both, tuple(patch), method="end"),
+        RandCropByPosNegLabeld(both, "label", tuple(patch), pos=positive, neg=1.0, num_samples=1),
+    ]
+    if settings.rotate or settings.zoom:
+        spatial.append(
+            RandAffined(
+                both,
+                prob=0.8,
+                rotate_range=[angle, 0.0, 0.0] if thin else [angle] * 3,
+                scale_range=[settings.zoom] * 3,
+                mode=("bilinear", "nearest"),
+                padding_mode="border",
+            )
+        )
+    flips = [RandFlipd(both, prob=0.5, spatial_axis=AXES[a] - 1) for a in settings.flip_axes]
+    blur = (0.5, 1.0)
+    intensity = [
+        RandGaussianNoised("image", prob=0.2, std=0.1),
+        RandGaussianSmoothd("image", blur, blur, blur, prob=0.2),
+        RandScaleIntensityd("image", factors=0.25, prob=0.5),
+        RandShiftIntensityd("image", offsets=0.2, prob=0.5),
+        RandAdjustContrastd("image", prob=0.3, gamma=(0.7, 1.5)),
+    ]
+    return Compose([*spatial, *flips, *intensity, ToTensord(both, track_meta=False)])
+
+
+def _draw(
+    cases: Sequence[str],
+    load: Callable[[str], dict[str, torch.Tensor]],
+    augment: Compose,
+    settings: FinetuneSettings,
+    generator: np.random.Generator,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images (B, C, D, H, W) and labels (B, 1, D, H, W) of one step."""
+    augment.set_random_state(seed=int(generator.integers(2**31)))
+    chosen = generator.integers(len(cases), size=settings.batch)
+    batch = list_data_collate([augment(dict(load(cases[i])))[0] for i in chosen])
+    images = batch["image"]
+    return (unit_range(images) if settings.patch_min_max else images), batch["label"]
+
+
+def _optimizer(
+    network: nn.Module, settings: FinetuneSettings, pretrained: bool
+) -> torch.optim.Optimizer:
+    """AdamW; a pretrained encoder gets its own share of the learning rate."""
+    encoder = {id(p) for p in network.encoder.parameters()} if pretrained else set()
+    groups = [
+        {
+            "params": [p for p in network.parameters() if id(p) in encoder],
+            "lr": settings.lr * settings.encoder_lr,
+        },
+        {"params": [p for p in network.parameters() if id(p) not in encoder], "lr": settings.lr},
+    ]
+    return torch.optim.AdamW(
+        [g for g in groups if g["params"]], settings.lr, weight_decay=settings.weight_decay
+    )
+
+
+def _warm_average(decay: float) -> Callable:
+    """Exponential average whose decay grows from 0.1 to ``decay``, so that it forgets the start."""
+
+    @torch.no_grad()
+    def update(averages: list[torch.Tensor], weights: list[torch.Tensor], count: Any) -> None:
+        now = min(decay, float((1 + count) / (10 + count)))
+        torch._foreach_lerp_(averages, weights, 1 - now)
+
+    return update
+
+
+class _Best:
+    """The best weights so far, for protocols that select a checkpoint."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.value = -1.0
+        self.weights = {k: v.clone() for k, v in network.state_dict().items()}
+
+    def offer(self, network: nn.Module, value: float) -> float:
+        """Keep the network's weights if ``value`` is the highest so far; returns ``value``."""
+        if value > self.value:
+            self.value = value
+            self.weights = {k: v.clone() for k, v in network.state_dict().items()}
+        return value
+
+    def state_dict(self) -> dict:
+        return {"value": self.value, "weights": self.weights}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.value, self.weights = state["value"], state["weights"]

@@ -1,0 +1,133 @@
+"""From an image to labels on its own grid."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.inferers import sliding_window_inference
+from torch import nn
+
+from gtgm import paths
+from gtgm.datasets import registry
+from gtgm.datasets.geometry import Volume, load_volume, to_file_grid
+from gtgm.datasets.msd import SUFFIXES, Case
+from gtgm.device import accelerator as make_accelerator
+from gtgm.errors import DataError, WeightsError
+from gtgm.intensity import normalise
+from gtgm.models.segmenter import load_segmenter
+from gtgm.pool import pad_to
+from gtgm.views import AXES
+
+
+@torch.no_grad()
+def predict_scores(
+    network: nn.Module,
+    image: torch.Tensor,
+    patch: Sequence[int],
+    overlap: float = 0.5,
+    tta_axes: str = "",
+    precision: str = "bf16",
+) -> torch.Tensor:
+    """Class probabilities (K, D, H, W) of a normalised image (C, D, H, W), on the CPU.
+
+    Args:
+        network: gives scores before softmax.
+        image: normalised intensities.
+        patch: sliding window (z, y, x).
+        overlap: of neighbouring windows, which are blended with a Gaussian weight.
+        tta_axes: axes flipped, in every combination, and averaged over.
+        precision: of the network, ``bf16``, ``fp16`` or ``no``.
+    """
+    network.eval()
+    accelerator = make_accelerator(precision)
+    network.to(accelerator.device)
+    padded = pad_to(image, patch)[None]
+    flips = [c for n in range(len(tta_axes) + 1) for c in combinations(tta_axes, n)]
+    total = torch.zeros(())
+    for flip in flips:
+        axes = [1 + AXES[a] for a in flip]
+        with accelerator.autocast():
+            scores = sliding_window_inference(
+                padded.flip(axes),
+                tuple(patch),
+                4,
+                network,
+                overlap=overlap,
+                mode="gaussian",
+                sw_device=accelerator.device,
+                device=torch.device("cpu"),
+            )
+        total = total + scores.float().softmax(1).flip(axes)
+    size = image.shape[1:]
+    return (total / len(flips))[0, :, : size[0], : size[1], : size[2]]
+
+
+def segment_volume(
+    network: nn.Module, volume: Volume, about: dict
+) -> tuple[torch.Tensor, nib.Nifti1Image]:
+    """Labels of a volume on the model's grid (D, H, W), and as an image on the file's own grid.
+
+    Args:
+        network: trained segmenter.
+        volume: raw intensities, as :func:`gtgm.datasets.geometry.load_volume` gives them.
+        about: what the segmenter was trained with: ``modality``, ``dataset``, ``patch``,
+            ``overlap``, ``tta_axes``, ``precision``, ``released_window``.
+    """
+    image = normalise(volume.image, about["modality"], about["dataset"], about["released_window"])
+    scores = predict_scores(
+        network,
+        image,
+        about["patch"],
+        about["overlap"],
+        about["tta_axes"],
+        about["precision"],
+    )
+    labels = scores.argmax(0).to(torch.uint8)
+    return labels, to_file_grid(labels, volume)
+
+
+def segment_file(image: str | Path, output: str | Path, weights: str | Path) -> dict[str, float]:
+    """Segment a NIfTI image and write labels with its shape, affine and header codes.
+
+    Args:
+        image: ``.nii`` or ``.nii.gz`` of the channels that the segmenter was trained on.
+        output: ``.nii`` or ``.nii.gz``.
+        weights: folder that fine-tuning wrote.
+
+    Returns:
+        Volume of each class in millilitres.
+
+    Raises:
+        DataError: the image cannot be used, or ``output`` is no NIfTI name.
+        WeightsError: the folder holds no segmenter.
+    """
+    image, output = Path(image), Path(output)
+    if not output.name.endswith(SUFFIXES):
+        raise DataError("this is no NIfTI name", where=output, expected=".nii or .nii.gz")
+    network, about = load_segmenter(weights)
+    if "classes" not in about:
+        raise WeightsError(
+            "holds no segmenter of classes",
+            where=weights,
+            expected="a folder that `gtgm finetune` wrote for a CT or MRI dataset",
+        )
+    info = dataclasses.replace(
+        registry.get(about["dataset"]),
+        classes=tuple(about["classes"]),
+        channels=tuple(about["channels"]),
+    )
+    volume = load_volume(
+        Case(info.name, image.name, image, None), info, tuple(about["spacing"]) or None
+    )
+    labels = segment_volume(network, volume, about)[1]
+    with paths.atomic(output) as temporary:
+        nib.save(labels, temporary)
+    voxel = float(np.prod(nib.affines.voxel_sizes(labels.affine))) / 1000  # ml
+    counts = np.bincount(np.asarray(labels.dataobj).ravel(), minlength=len(info.classes) + 1)
+    return {name: counts[i] * voxel for i, name in enumerate(info.classes, start=1)}

@@ -1,0 +1,103 @@
+"""From a trained affinity network to neurons and their scores."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from monai.inferers import sliding_window_inference
+from torch import nn
+
+from gtgm.errors import DataError
+from gtgm.neurons.agglomeration import agglomerate
+from gtgm.neurons.fragments import watershed_fragments
+from gtgm.neurons.metrics import neuron_scores
+from gtgm.neurons.training import patch_for, standardise
+
+
+@torch.no_grad()
+def predict_affinities(
+    network: nn.Module,
+    raw: np.ndarray,
+    patch: tuple[int, int, int],
+    overlap: float = 0.5,
+    device: str | torch.device = "cpu",
+    batch: int = 1,
+    bf16: bool = False,
+    multiple: tuple[int, int, int] = (1, 1, 1),
+) -> np.ndarray:
+    """Affinities of a volume from overlapping patches, blended by a Gaussian.
+
+    Args:
+        network: (B, 1, D, H, W) → logits (B, C, D, H, W).
+        raw: (D, H, W) grey values, standardised here.
+        patch: (z, y, x), the one of the training; where the volume is smaller it is reflected.
+        overlap: share of a patch that neighbouring patches have in common, 0 to below 1.
+        batch: patches that the network sees at once.
+        multiple: sizes that the backbone needs a patch to be divisible by.
+    Returns:
+        (C, D, H, W) float32 in [0, 1].
+    Raises:
+        DataError: ``raw`` is not a volume.
+    """
+    if raw.ndim != 3:
+        raise DataError(f"raw has shape {raw.shape}", expected="(D, H, W)")
+    patch = patch_for(raw.shape, patch, multiple)
+    pads = [(0, max(0, p - n)) for p, n in zip(patch, raw.shape, strict=True)]
+    x = torch.from_numpy(np.pad(standardise(raw), pads, mode="reflect"))[None, None]
+    device = torch.device(device)
+    network.to(device).eval()
+
+    def affinities_of(window: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
+            logits = network(window)
+        return logits.float().sigmoid()
+
+    predicted = sliding_window_inference(
+        x,
+        patch,
+        batch,
+        affinities_of,
+        overlap=overlap,
+        mode="gaussian",
+        sw_device=device,
+        device="cpu",
+    )
+    depth, height, width = raw.shape
+    return predicted[0, :, :depth, :height, :width].contiguous().numpy()
+
+
+def segment_neurons(
+    affinities: np.ndarray,
+    threshold: float,
+    two_d: bool = False,
+    fragments: np.ndarray | None = None,
+) -> np.ndarray:
+    """Neurons by watershed and mean-affinity agglomeration.
+
+    Args:
+        affinities: (C, D, H, W) in [0, 1].
+        threshold: of the agglomeration, chosen on validation sections
+            (:func:`gtgm.neurons.agglomeration.choose_threshold`).
+        two_d: cut fragments section by section (anisotropic volumes); not used with ``fragments``.
+        fragments: (D, H, W), if they are cut already.
+    Returns:
+        (D, H, W) uint64.
+    """
+    if fragments is None:
+        fragments = watershed_fragments(affinities, two_d)
+    ((_, segmentation),) = agglomerate(affinities, fragments, (threshold,))
+    return segmentation
+
+
+def evaluate_neurons(
+    segmentation: np.ndarray,
+    truth: np.ndarray,
+    case: str,
+    ignore: tuple[int, ...] = (0,),
+) -> list[dict[str, str | float]]:
+    """Scores in long format, one row for each of voi_split, voi_merge, voi_sum (bits) and arand."""
+    scores = neuron_scores(segmentation, truth, ignore)
+    return [
+        {"case": case, "class": "neuron", "metric": metric, "value": value}
+        for metric, value in scores.items()
+    ]

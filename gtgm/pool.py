@@ -1,0 +1,95 @@
+"""Patches with captions: what one pretraining step reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from gtgm.text.store import CaptionStore
+
+
+@dataclass(frozen=True)
+class PooledVolume:
+    """One volume of the pool.
+
+    Attributes:
+        case: id of the case.
+        load: gives the normalised volume (C, D, H, W).
+        captions: store that holds its captions.
+    """
+
+    case: str
+    load: Callable[[], torch.Tensor]
+    captions: CaptionStore
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Patches (B, 1, D, H, W) and the index of each one's caption in the pool's ``texts`` (B,)."""
+
+    patches: torch.Tensor
+    captions: torch.Tensor
+
+
+class PatchPool:
+    """All volumes of a pretraining run and the unique captions of their patches.
+
+    Args:
+        volumes: what patches are cut from.
+        texts: every caption that may occur, in the order of the text embeddings.
+        patch: voxels (z, y, x); smaller volumes are padded at their far ends.
+    """
+
+    def __init__(
+        self, volumes: Sequence[PooledVolume], texts: Sequence[str], patch: Sequence[int]
+    ) -> None:
+        self.volumes = list(volumes)
+        self.texts = list(texts)
+        self.patch = tuple(patch)
+        self._index = {text: i for i, text in enumerate(self.texts)}
+
+    def sample(self, batch: int, generator: np.random.Generator) -> Batch:
+        """Random cases, a random position in each, one random channel; the nearest caption."""
+        chosen = [self.volumes[i] for i in generator.integers(len(self.volumes), size=batch)]
+        cut = []
+        for volume in chosen:
+            image = volume.load()
+            room = [max(s - p, 0) for s, p in zip(image.shape[1:], self.patch, strict=True)]
+            origin = tuple(int(generator.integers(r + 1)) for r in room)
+            cut.append(self._cut(volume, image, origin, int(generator.integers(len(image)))))
+        return self._batch(cut)
+
+    def grid(self, most: int, generator: np.random.Generator) -> Batch:
+        """Patches exactly at caption positions, at most ``most`` of them, drawn over all cases."""
+        places = [
+            (volume, tuple(row["origin"]))
+            for volume in self.volumes
+            for row in volume.captions.rows(volume.case)
+        ]
+        order = generator.permutation(len(places))[:most]
+        chosen = [places[i] for i in sorted(order)]
+        return self._batch([self._cut(v, v.load(), origin, channel=0) for v, origin in chosen])
+
+    def _cut(
+        self, volume: PooledVolume, image: torch.Tensor, origin: tuple[int, ...], channel: int
+    ) -> tuple[torch.Tensor, int]:
+        box = tuple(slice(o, o + p) for o, p in zip(origin, self.patch, strict=True))
+        patch = pad_to(image[(slice(channel, channel + 1), *box)], self.patch)
+        return patch, self._index[volume.captions.nearest(volume.case, origin)["text"]]
+
+    @staticmethod
+    def _batch(cut: list[tuple[torch.Tensor, int]]) -> Batch:
+        return Batch(torch.stack([c[0] for c in cut]), torch.tensor([c[1] for c in cut]))
+
+
+def pad_to(image: torch.Tensor, patch: Sequence[int]) -> torch.Tensor:
+    """Pad (C, D, H, W) with its smallest value, at the far ends, to at least ``patch``."""
+    short = [max(p - s, 0) for s, p in zip(image.shape[1:], patch, strict=True)]
+    if not any(short):
+        return image
+    edge = [n for side in reversed(short) for n in (0, side)]
+    return F.pad(image, edge, value=float(image.min()))

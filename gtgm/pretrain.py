@@ -1,0 +1,252 @@
+"""Vision–language pretraining: the loop that trains the image encoder.
+
+gtgm pretrain Task04_Hippocampus --profile cpu                     # two CPU cores
+gtgm pretrain Task04_Hippocampus --profile paper --backbone swin   # one GPU
+accelerate launch -m gtgm.cli pretrain … --profile paper           # many
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from gtgm import loop, paths
+from gtgm.device import accelerator as make_accelerator
+from gtgm.device import step_generator
+from gtgm.errors import DataError, SettingsError
+from gtgm.hashing import settings_hash
+from gtgm.losses import alignment_targets, cross_correlation, vlp_loss, vr_loss
+from gtgm.models.encoder import build_encoder, save_pretrained
+from gtgm.models.heads import VisionLanguageModel
+from gtgm.pool import PatchPool, PooledVolume
+from gtgm.retrieval import retrieval, similarity_matrix
+from gtgm.settings import PretrainSettings
+from gtgm.views import make_view
+
+MATRICES = "matrices.safetensors"
+HELD_OUT_PATCHES = 256
+LOG_EVERY = 10
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A trained encoder's folder, its curves, and its scores before and after."""
+
+    folder: Path
+    curves: dict[str, list]
+    before: dict[str, float]
+    after: dict[str, float]
+
+
+def pretrain(
+    settings: PretrainSettings,
+    backbone: str,
+    volumes: Sequence[PooledVolume],
+    texts: Sequence[str],
+    embeddings: torch.Tensor,
+    folder: str | Path,
+    seed: int = 0,
+) -> Pretrained:
+    """Train an encoder on patches and captions; continues from the folder's checkpoint.
+
+    Args:
+        settings: sizes, losses and schedule.
+        backbone: ``unet``, ``resnet50`` or ``swin``.
+        volumes: normalised training volumes with their caption stores.
+        texts: unique captions, in the order of ``embeddings``.
+        embeddings: frozen text embeddings (U, T).
+        folder: receives the encoder, the checkpoint and the matrices.
+        seed: of the weights and of every draw.
+
+    Returns:
+        Curves (``loss``, ``vlp``, ``vr`` per logged step) and held-out scores.
+
+    Raises:
+        SettingsError: a batch of one, or a transpose of a patch that is not square.
+        DataError: fewer than two volumes.
+    """
+    _check(settings, volumes)
+    folder = Path(folder)
+    accelerator = make_accelerator(settings.precision)
+    torch.manual_seed(seed)
+    model = VisionLanguageModel(
+        build_encoder(backbone, 1, **settings.sizes),
+        embeddings.shape[1],
+        settings.width,
+        settings.embedding,
+        settings.gather,
+    )
+    optimizer = torch.optim.AdamW(
+        model.parameters(), settings.lr, (0.9, 0.999), weight_decay=settings.weight_decay
+    )
+    schedule = loop.make_schedule(optimizer, settings.schedule, settings.steps, settings.batch)
+    key = settings_hash(settings, backbone, seed, [v.case for v in volumes], list(texts))
+    parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
+
+    training, held_out = _hold_out(volumes, settings)
+    pool = PatchPool(training, texts, settings.patch)
+    probe = _Probe(PatchPool(held_out, texts, settings.patch), embeddings, settings, seed)
+    model.to(accelerator.device)
+    start, curves = loop.load_checkpoint(folder, key, **parts)
+    if not curves:
+        before, matrices = probe(model, "before")
+        curves = {"loss": [], "vlp": [], "vr": [], "before": before}
+        save_matrices(folder, matrices)
+    embeddings = embeddings.to(accelerator.device)
+    trained, optimizer = accelerator.prepare(model, optimizer)
+    trained.train()
+    for step in loop.steps(start, settings.steps, "pretrain", accelerator.is_main_process):
+        generator = step_generator(seed, step, accelerator.process_index)
+        batch = pool.sample(settings.batch, generator)
+        patches = batch.patches.to(accelerator.device, non_blocking=True)
+        captions = batch.captions.to(accelerator.device)
+        views = [make_view(patches, settings, generator) for _ in range(2)]
+        with accelerator.autocast():
+            out = trained(*views, embeddings[captions])
+        vlp, vr = losses(out, captions, settings, accelerator)
+        loss = vlp + settings.weight_vr * vr
+        optimizer.zero_grad(set_to_none=True)
+        accelerator.backward(loss)
+        optimizer.step()
+        schedule.step()
+        if (step + 1) % LOG_EVERY == 0 or step + 1 == settings.steps:
+            for name, value in (("loss", loss), ("vlp", vlp), ("vr", vr)):
+                curves[name].append([step + 1, float(value.detach())])
+        last = step + 1 == settings.steps
+        if accelerator.is_main_process and ((step + 1) % settings.checkpoint_every == 0 or last):
+            loop.save_checkpoint(folder, key, step + 1, curves, **parts)
+    after, matrices = probe(model, "after")
+    before = curves.pop("before")
+    if accelerator.is_main_process:
+        save_matrices(folder, matrices)
+        save_pretrained(model.encoder, folder, held_out=after, steps=settings.steps)
+        loop.remove_checkpoint(folder)
+    return Pretrained(folder, curves, before, after)
+
+
+def losses(
+    out: dict[str, torch.Tensor],
+    captions: torch.Tensor,
+    settings: PretrainSettings,
+    accelerator=None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """L_VLP over both views and L_VR, as the protocol writes them (`method.md`)."""
+    targets = None
+    if settings.equal_captions:
+        joined = captions
+        if settings.gather and accelerator is not None:
+            joined = accelerator.gather(captions)
+        targets = alignment_targets(joined)
+    reduction = "sum" if settings.clip_sum else "mean"
+    vlp = sum(
+        vlp_loss(out[view], out["text"], settings.temperature, targets, reduction)
+        for view in ("image1", "image2")
+    )
+    if not settings.clip_sum:
+        vlp = vlp / 2
+    names = ("image1", "image2") if settings.projected_vr else ("features1", "features2")
+    vr = vr_loss(
+        out[names[0]],
+        out[names[1]],
+        settings.off_diagonal,
+        standardise=settings.projected_vr,
+        factor=0.5 if settings.clip_sum else 1.0,
+    )
+    return vlp, vr
+
+
+class _Probe:
+    """Scores of a model on patches that it never trains on."""
+
+    def __init__(
+        self, pool: PatchPool, embeddings: torch.Tensor, settings: PretrainSettings, seed: int
+    ) -> None:
+        generator = np.random.default_rng([seed, 1])
+        torch.manual_seed(seed)
+        batch = pool.grid(HELD_OUT_PATCHES, generator)
+        present, self.owner = batch.captions.unique(return_inverse=True)
+        self.text = embeddings[present]
+        self.patches = batch.patches
+        self.views = [make_view(batch.patches, settings, generator) for _ in range(2)]
+
+    @torch.no_grad()
+    def __call__(
+        self, model: VisionLanguageModel, when: str
+    ) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+        device = next(model.parameters()).device
+        model.eval()
+        patches = self._project(model, self.patches, device)
+        views = [self._project(model, view, device) for view in self.views]
+        text = model.text_head(self.text.to(device)).cpu()
+        correlation = cross_correlation(*views)
+        diagonal = correlation.diagonal()
+        off = correlation - torch.diag(diagonal)
+        scores = retrieval(patches, text, self.owner)
+        scores["correlation_diagonal"] = float(diagonal.mean())
+        size = len(correlation)
+        scores["correlation_off_diagonal"] = float(off.abs().sum() / (size * (size - 1)))
+        order = self.owner.argsort()
+        matrices = {
+            f"similarity_{when}": similarity_matrix(patches[order], text[self.owner[order]]),
+            f"correlation_{when}": correlation,
+        }
+        return scores, {k: v.half().contiguous() for k, v in matrices.items()}
+
+    @staticmethod
+    def _project(
+        model: VisionLanguageModel, patches: torch.Tensor, device: torch.device
+    ) -> torch.Tensor:
+        chunks = [model.image_head(model.image_features(c.to(device))) for c in patches.split(32)]
+        return torch.cat(chunks).cpu()
+
+
+def read_matrices(folder: Path) -> dict[str, torch.Tensor]:
+    """``similarity_before/after`` (patches × captions) and ``correlation_before/after``."""
+    return load_file(folder / MATRICES)
+
+
+def save_matrices(folder: Path, new: dict[str, torch.Tensor]) -> None:
+    """Add ``new`` to the run's matrices."""
+    path = folder / MATRICES
+    kept = load_file(path) if path.exists() else {}
+    with paths.atomic(path) as temporary:
+        save_file(kept | new, temporary)
+
+
+def _hold_out(
+    volumes: Sequence[PooledVolume], settings: PretrainSettings
+) -> tuple[list[PooledVolume], list[PooledVolume]]:
+    """Every n-th volume is kept for measuring; at least one on each side."""
+    every = max(2, round(1 / settings.held_out))
+    kept = set(range(0, len(volumes), every))
+    return (
+        [v for i, v in enumerate(volumes) if i not in kept],
+        [v for i, v in enumerate(volumes) if i in kept],
+    )
+
+
+def _check(settings: PretrainSettings, volumes: Sequence[PooledVolume]) -> None:
+    if settings.batch < 2:
+        raise SettingsError(
+            f"batch is {settings.batch}",
+            where="PretrainSettings.batch",
+            expected="at least 2: a contrastive loss needs negatives",
+        )
+    if settings.transpose and settings.patch[1] != settings.patch[2]:
+        raise SettingsError(
+            f"patch {settings.patch} cannot be transposed within its sections",
+            where="PretrainSettings.patch",
+            expected="equal y and x sides",
+            fix="choose a square section or transpose=false",
+        )
+    if len(volumes) < 2:
+        raise DataError(
+            f"{len(volumes)} volume(s) for pretraining",
+            expected="at least 2, one of which is held out",
+            fix="name more datasets, or raise TextSettings.cases",
+        )

@@ -1,0 +1,247 @@
+"""Stage 1: captions of the training volumes, and their text embeddings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from gtgm import paths
+from gtgm.results import Result, load_result, measure
+from gtgm.settings import EMBEDDED
+from gtgm.stages.record import record
+from gtgm.stages.study import Study
+from gtgm.text.blip import train_blip
+from gtgm.text.captioners import Captioner, load_captioner
+from gtgm.text.captioning import Sample, caption_volumes, describe_slices, samples_of
+from gtgm.text.encoder import TextEncoder, train_text_encoder
+from gtgm.text.grid import RELEASED_STEPS
+from gtgm.text.store import CaptionStore
+
+EMBEDDINGS, TEXTS = "embeddings.safetensors", "texts.json"
+#: Cases per dataset whose captions are compared with the measured descriptions.
+AUDITED = 20
+
+
+@dataclass(frozen=True)
+class CaptionRun:
+    """Captions of a pool.
+
+    Attributes:
+        folder: ``captions/<dataset>/<case>.jsonl``, embeddings, and the trained text models.
+        result: counts and agreement with the measured descriptions.
+        cases: captioned case ids per dataset.
+    """
+
+    folder: Path
+    result: Result
+    cases: dict[str, list[str]]
+
+    @cached_property
+    def stores(self) -> dict[str, CaptionStore]:
+        """Caption store of each dataset."""
+        return {name: CaptionStore(self.folder / "captions" / name) for name in self.cases}
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """Unique captions, in the order of :attr:`embeddings`."""
+        return json.loads((self.folder / TEXTS).read_text(encoding="utf-8"))
+
+    @cached_property
+    def embeddings(self) -> torch.Tensor:
+        """Frozen text embeddings (U, T)."""
+        return load_file(self.folder / EMBEDDINGS)["embeddings"]
+
+
+@dataclass(frozen=True)
+class CaptionPair:
+    """A captioned slice: its grey values (H, W), the caption, and what was measured there."""
+
+    slice: np.ndarray
+    origin: list[int]
+    text: str
+    measured: str
+
+
+def caption(study: Study) -> CaptionRun:
+    """Caption the pool's training volumes and embed the captions; finished work is read.
+
+    Captions are written volume by volume, so a stopped run continues where it was.
+    """
+    settings = study.settings("text")
+    sources = [study.open(name).source for name in study.datasets]
+    patch = study.settings("pretrain").patch
+    folder = study.folder("text", study.name, list(study.datasets), sources, settings, patch)
+    cases = pooled_cases(study)
+    done = folder / "result.json"
+    if done.exists():
+        return CaptionRun(folder, load_result(done), cases)
+    with measure() as used:
+        captioner = _captioner(study, folder, cases)
+        stores = {name: CaptionStore(folder / "captions" / name) for name in study.datasets}
+        stats = [
+            caption_volumes(
+                _volumes(study, name, cases[name]),
+                study.open(name).info,
+                captioner,
+                stores[name],
+                patch,
+                caption_step(study, name),
+                settings.seed,
+                settings.prefix_file_name,
+            )
+            for name in study.datasets
+        ]
+        texts = sorted({t for n, store in stores.items() for t in store.unique_texts(cases[n])})
+        embeddings = _text_encoder(study, folder, texts).embed(texts)
+        paths.write_json(folder / TEXTS, texts)
+        with paths.atomic(folder / EMBEDDINGS) as temporary:
+            save_file({"embeddings": embeddings.contiguous()}, temporary)
+    agreement, chance = _agreement(study, stores, cases)
+    hashes = {}
+    for name in study.datasets:
+        hashes |= study.hashes(name, cases[name])
+    result = record(
+        done,
+        study,
+        "text",
+        study.datasets,
+        used,
+        settings,
+        hashes,
+        f"caption {' '.join(study.datasets)}",
+        n_train=sum(map(len, cases.values())),
+        summary={
+            "captions": sum(s["captions"] for s in stats),
+            "unique": len(texts),
+            "filtered": sum(s["filtered"] for s in stats),
+            "agreement": agreement,
+            "agreement_by_chance": chance,
+        },
+    )
+    return CaptionRun(folder, result, cases)
+
+
+def pooled_cases(study: Study) -> dict[str, list[str]]:
+    """Cases per dataset that are captioned, and pretrained on."""
+    settings = study.settings("text")
+    leak = settings.include_test and study.settings("pretrain").include_test
+    pool = study.pool(leak)
+    return {name: ids[: settings.cases or None] for name, ids in pool.items()}
+
+
+def caption_step(study: Study, name: str) -> tuple[int, ...]:
+    """Step of the caption grid: as set, as released for the modality, or empty for half a patch."""
+    settings = study.settings("text")
+    released = RELEASED_STEPS[study.open(name).info.modality] if settings.released_grid else ()
+    return settings.grid_step or released
+
+
+def caption_samples(study: Study, name: str, case: str) -> list[Sample]:
+    """What the captioner sees of a case, position by position, and what was measured there."""
+    return samples_of(
+        case,
+        study.pool_image(name, case).numpy(),
+        study.pool_spacing(name, case),
+        study.open(name).info,
+        study.settings("pretrain").patch,
+        caption_step(study, name),
+        study.settings("text").seed,
+    )
+
+
+def caption_pairs(study: Study, run: CaptionRun, name: str, count: int) -> list[CaptionPair]:
+    """Captions of different cases and positions beside what was measured on the same patches."""
+    axes, pairs = study.settings("text").axes, []
+    for number, case in enumerate(run.cases[name][:count]):
+        rows, samples = run.stores[name].rows(case), caption_samples(study, name, case)
+        place = number * 5 % len(rows)
+        sample = samples[place]
+        pairs.append(
+            CaptionPair(
+                sample.pixels, list(sample.origin), rows[place]["text"], sample.facts.sentence(axes)
+            )
+        )
+    return pairs
+
+
+def _captioner(study: Study, folder: Path, cases: dict[str, list[str]]) -> Captioner:
+    """The captioner of the settings; the embedded one is trained on the pool first."""
+    settings = study.settings("text")
+    if settings.captioner != EMBEDDED:
+        return load_captioner(settings.captioner, settings.prompt or None, settings.axes)
+    slices, texts = [], []
+    for name in study.datasets:
+        # Another seed than the captions', so that the slices it learns from are not those that it
+        # captions.
+        found = describe_slices(
+            _volumes(study, name, cases[name]),
+            study.open(name).info,
+            study.settings("pretrain").patch,
+            caption_step(study, name),
+            settings.axes,
+            settings.seed + 1,
+        )
+        slices += found[0]
+        texts += found[1]
+    captioner = folder / "captioner"
+    train_blip(
+        slices,
+        texts,
+        captioner,
+        steps=settings.captioner_steps,
+        image_size=settings.image_size,
+        seed=settings.seed,
+    )
+    return load_captioner(captioner)
+
+
+def _text_encoder(study: Study, folder: Path, texts: list[str]) -> TextEncoder:
+    """The text encoder of the settings; the embedded one is trained on the captions first."""
+    settings = study.settings("text")
+    if settings.encoder != EMBEDDED:
+        return TextEncoder.from_pretrained(settings.encoder)
+    encoder = folder / "text_encoder"
+    train_text_encoder(texts, encoder, steps=settings.encoder_steps, seed=settings.seed)
+    return TextEncoder.from_pretrained(encoder)
+
+
+def _agreement(
+    study: Study, stores: dict[str, CaptionStore], cases: dict[str, list[str]]
+) -> tuple[float, float]:
+    """Mean share of words that a caption and a description have in common (Jaccard index).
+
+    Of the description of the same patch, and, as chance level, of the patch that comes half a
+    list later.
+    """
+    written, measured = [], []
+    axes = study.settings("text").axes
+    for name, ids in cases.items():
+        for case in ids[:: max(1, len(ids) // AUDITED)]:
+            written += [_words(row["text"]) for row in stores[name].rows(case)]
+            measured += [_words(s.facts.sentence(axes)) for s in caption_samples(study, name, case)]
+    shift = len(measured) // 2
+    other = measured[shift:] + measured[:shift]
+
+    def mean(others: list[set[str]]) -> float:
+        pairs = zip(written, others, strict=True)
+        return float(np.mean([len(a & b) / len(a | b) for a, b in pairs]))
+
+    return mean(measured), mean(other)
+
+
+def _words(text: str) -> set[str]:
+    return set(text.lower().replace(",", " ").split())
+
+
+def _volumes(
+    study: Study, name: str, cases: list[str]
+) -> Iterator[tuple[str, np.ndarray, tuple[float, float, float]]]:
+    for case in cases:
+        yield case, study.pool_image(name, case).numpy(), study.pool_spacing(name, case)

@@ -1,0 +1,236 @@
+"""Stage 3: fine-tune a segmenter on few labels, predict the held-out fold, score it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from gtgm import finetune as training
+from gtgm import metrics, paths
+from gtgm.cache import VolumeCache
+from gtgm.datasets.registry import DatasetInfo
+from gtgm.errors import SettingsError
+from gtgm.hashing import to_dict
+from gtgm.inference import segment_volume
+from gtgm.intensity import normalise
+from gtgm.models.segmenter import divisible_patch, load_segmenter, save_segmenter
+from gtgm.results import Result, load_result, measure
+from gtgm.settings import METHODS, FinetuneSettings, check_choice
+from gtgm.stages.pretraining import pretrain
+from gtgm.stages.record import record
+from gtgm.stages.study import Study
+
+
+def finetune(
+    study: Study, dataset: str, method: str = "gtgm", fraction: float = 1.0, draw: int = 0
+) -> Result:
+    """Fine-tune and evaluate one run; a finished one is read from its folder.
+
+    Args:
+        study: pool, profile, protocol, backbone and fold.
+        dataset: a CT or MRI dataset.
+        method: ``random`` initialisation, or ``gtgm`` for the study's pretrained encoder.
+        fraction: share of the training cases that keep their labels, in (0, 1].
+        draw: number of the label draw.
+
+    Returns:
+        Scores per case and class on the fold's test cases, and what produced them. The segmenter
+        and the predictions lie in the run's folder (:func:`run_folder`).
+
+    Raises:
+        SettingsError: unknown method, an EM dataset, or a fraction out of range.
+        DataError: a case cannot be used, or a test case was pretrained on.
+    """
+    folder = run_folder(study, dataset, method, fraction, draw)
+    done = folder / "result.json"
+    if done.exists():
+        return load_result(done)
+    opened, split = study.open(dataset), study.split(dataset)
+    info, settings = opened.info, study.settings("finetune", dataset)
+    labelled = split.labelled(study.fold, fraction, draw)
+    test = split.test(study.fold)
+    _read_everything(study, dataset, labelled + test, settings)
+    encoder = None
+    if method == "gtgm":
+        pretrained = pretrain(study)
+        if not study.settings("pretrain").include_test:
+            study.assert_disjoint(dataset, pretrained.result.data["cases"])
+        encoder = pretrained.folder
+    with measure() as used:
+        patch = working_patch(study, dataset)
+        about = describe_model(info, settings, patch)
+
+        items = VolumeCache(
+            lambda case: training_item(study, dataset, case, settings),
+            lambda item: item["image"].nbytes + item["label"].nbytes,
+        )
+
+        def score(network: nn.Module) -> float:
+            return metrics.summarise(evaluate(study, dataset, network, about, test))["dice"]
+
+        trained = training.finetune(
+            settings,
+            study.backbone,
+            info.classes,
+            len(info.channels),
+            labelled,
+            items,
+            patch,
+            folder,
+            encoder,
+            study.seed + 1000 * draw,
+            score,
+            study.settings("pretrain").sizes,
+        )
+        rows = evaluate(study, dataset, trained.network, about, test, folder / "predictions")
+    summary = metrics.summarise(rows)
+    save_segmenter(trained.network, folder, **about, summary=summary)
+    return record(
+        done,
+        study,
+        "finetune",
+        dataset,
+        used,
+        to_dict(settings)
+        | {"patch": list(patch), "surface_tolerance_mm": metrics.SURFACE_TOLERANCE_MM},
+        study.hashes(dataset, labelled + test),
+        f"finetune {dataset} --method {method} --fraction {fraction:g} --draw {draw}",
+        method=method,
+        fraction=fraction,
+        draw=draw,
+        n_train=len(labelled),
+        n_test=len(test),
+        metrics=rows,
+        summary=summary,
+        curves=trained.curves,
+    )
+
+
+def run_folder(study: Study, dataset: str, method: str, fraction: float, draw: int) -> Path:
+    """Folder of one run."""
+    check_choice("method", method, METHODS)
+    opened = study.open(dataset)
+    if opened.info.format == "cremi":
+        raise SettingsError(
+            f"{dataset} has neurons, not classes",
+            where="dataset",
+            expected="a CT or MRI dataset",
+            fix="use run_neurons (notebook 04_neuron_segmentation)",
+        )
+    study.split(dataset).labelled(study.fold, fraction, draw)
+    pool = () if method == "random" else (study.datasets, study.settings("pretrain"))
+    name = f"{dataset}-{method}-{fraction:g}-draw{draw}"
+    settings = study.settings("finetune", dataset)
+    return study.folder("finetune", name, opened.source, str(len(opened.cases)), settings, *pool)
+
+
+def describe_model(info: DatasetInfo, settings: FinetuneSettings, patch: tuple[int, ...]) -> dict:
+    """What inference needs to know about a segmenter; saved beside its weights."""
+    return {
+        "dataset": info.name,
+        "modality": info.modality,
+        "channels": list(info.channels),
+        "classes": list(info.classes),
+        "patch": list(patch),
+        "spacing": list(settings.spacing),
+        "overlap": settings.overlap,
+        "tta_axes": settings.tta_axes,
+        "precision": settings.precision,
+        "released_window": settings.released_window,
+    }
+
+
+def working_patch(study: Study, dataset: str) -> tuple[int, ...]:
+    """Patch of a run: the settings', else the dataset's, no larger than its largest volume.
+
+    Sides are rounded up to what the backbone needs; smaller volumes are padded.
+    """
+    info = study.open(dataset).info
+    settings = study.settings("finetune", dataset)
+    wanted = settings.patch or info.patch
+    if study.profile == "paper":
+        return divisible_patch(tuple(wanted), study.backbone)
+    cases = study.split(dataset).train(study.fold)[:8]
+    shapes = [study.volume(dataset, c, settings.spacing or None).image.shape[1:] for c in cases]
+    largest = [max(sides) for sides in zip(*shapes, strict=True)]
+    return divisible_patch(
+        tuple(min(w, s) for w, s in zip(wanted, largest, strict=True)), study.backbone
+    )
+
+
+def training_item(
+    study: Study, dataset: str, case: str, settings: FinetuneSettings
+) -> dict[str, torch.Tensor]:
+    """MONAI dictionary of a training case: ``image`` (C, D, H, W), ``label`` (1, D, H, W)."""
+    volume = study.volume(dataset, case, settings.spacing or None)
+    image = normalise(volume.image, volume.info.modality, dataset, settings.released_window)
+    return {"image": image, "label": volume.label[None]}
+
+
+def evaluate(
+    study: Study,
+    dataset: str,
+    network: nn.Module,
+    about: dict,
+    cases: list[str],
+    keep: Path | None = None,
+) -> list[dict]:
+    """Predict cases and score them on their files' own grids.
+
+    Args:
+        study: where the cases are.
+        dataset: name of the registry.
+        network: trained segmenter.
+        about: see :func:`describe_model`.
+        cases: ids.
+        keep: folder for the predictions as NIfTI; None keeps none.
+
+    Returns:
+        Rows of :func:`gtgm.metrics.score_case`.
+    """
+    info = study.open(dataset).info
+    rows = []
+    for case in tqdm(cases, desc="evaluate", leave=False):
+        volume = study.volume(dataset, case, tuple(about["spacing"]) or None)
+        _, predicted = segment_volume(network, volume, about)
+        truth = np.asarray(nib.load(volume.case.label).dataobj).reshape(predicted.shape)
+        rows += metrics.score_case(
+            np.asarray(predicted.dataobj),
+            np.rint(truth).astype(np.int16),
+            predicted.header.get_zooms()[:3],
+            info.classes,
+            case,
+        )
+        if keep is not None:
+            with paths.atomic(keep / f"{case}.nii.gz") as temporary:
+                nib.save(predicted, temporary)
+    return rows
+
+
+def trained_network(
+    study: Study, dataset: str, method: str, fraction: float = 1.0, draw: int = 0
+) -> tuple[nn.Module, dict]:
+    """The segmenter of a finished run and what it was trained with."""
+    return load_segmenter(run_folder(study, dataset, method, fraction, draw))
+
+
+def predict_case(
+    study: Study, dataset: str, method: str, case: str, fraction: float = 1.0, draw: int = 0
+) -> torch.Tensor:
+    """Labels of a case (D, H, W) in the model's axes, from a finished run's segmenter."""
+    network, about = trained_network(study, dataset, method, fraction, draw)
+    volume = study.volume(dataset, case, tuple(about["spacing"]) or None)
+    return segment_volume(network, volume, about)[0]
+
+
+def _read_everything(
+    study: Study, dataset: str, cases: list[str], settings: FinetuneSettings
+) -> None:
+    """Read every case once: a broken file is found before training, not hours into it."""
+    for case in tqdm(cases, desc=f"read {dataset}", leave=False):
+        study.volume(dataset, case, settings.spacing or None)

@@ -1,0 +1,124 @@
+"""Stage 2: train the study's image encoder on patches and their captions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from gtgm import pretrain as training
+from gtgm.cache import VolumeCache
+from gtgm.device import step_generator
+from gtgm.intensity import normalise
+from gtgm.models.encoder import from_pretrained
+from gtgm.pool import PatchPool, PooledVolume
+from gtgm.results import Result, load_result, measure
+from gtgm.stages.captioning import CaptionRun, caption
+from gtgm.stages.record import record
+from gtgm.stages.study import Study
+from gtgm.views import make_view
+
+METHOD = "gtgm"
+
+
+@dataclass(frozen=True)
+class PretrainRun:
+    """A finished pretraining: its folder (encoder and matrices) and its result."""
+
+    folder: Path
+    result: Result
+
+    def encoder(self, in_channels: int | None = None) -> torch.nn.Module:
+        """The trained encoder."""
+        return from_pretrained(self.folder, in_channels)
+
+    def matrices(self) -> dict[str, torch.Tensor]:
+        """See :func:`gtgm.pretrain.read_matrices`."""
+        return training.read_matrices(self.folder)
+
+
+def pretrain(study: Study) -> PretrainRun:
+    """Pretrain the study's encoder; a finished one is read from its folder.
+
+    Reads captions and text embeddings of :func:`gtgm.stages.caption`, made now if missing.
+    """
+    folder = pretrain_folder(study)
+    done = folder / "result.json"
+    if done.exists():
+        return PretrainRun(folder, load_result(done))
+    captions = caption(study)
+    settings = study.settings("pretrain")
+    with measure() as used:
+        volumes = pooled_volumes(study, captions)
+        trained = training.pretrain(
+            settings,
+            study.backbone,
+            volumes,
+            captions.texts,
+            captions.embeddings,
+            folder,
+            study.seed,
+        )
+    hashes = {}
+    for name, cases in study.pool(settings.include_test).items():
+        hashes |= study.hashes(name, cases)
+    summary = {f"{k}/before": v for k, v in trained.before.items()} | trained.after
+    result = record(
+        done,
+        study,
+        "pretrain",
+        study.datasets,
+        used,
+        settings,
+        hashes,
+        f"pretrain {' '.join(study.datasets)}",
+        method=METHOD,
+        n_train=len(volumes),
+        summary=summary,
+        curves=trained.curves,
+    )
+    return PretrainRun(folder, result)
+
+
+def pretrain_folder(study: Study) -> Path:
+    """Folder of the study's pretraining run."""
+    sources = [study.open(name).source for name in study.datasets]
+    return study.folder(
+        "pretrain",
+        f"{study.name}-{METHOD}",
+        list(study.datasets),
+        sources,
+        study.settings("text"),
+        study.settings("pretrain"),
+    )
+
+
+def example_views(
+    study: Study, captions: CaptionRun, count: int = 4
+) -> tuple[list[torch.Tensor], str]:
+    """A patch (1, D, H, W), ``count`` views of it, and its caption."""
+    settings = study.settings("pretrain")
+    pool = PatchPool(pooled_volumes(study, captions), captions.texts, settings.patch)
+    generator = step_generator(study.seed, 0)
+    batch = pool.sample(1, generator)
+    views = [make_view(batch.patches, settings, generator)[0] for _ in range(count)]
+    return [batch.patches[0], *views], captions.texts[int(batch.captions[0])]
+
+
+def pooled_volumes(study: Study, captions: CaptionRun) -> list[PooledVolume]:
+    """Normalised volumes of the pool with their caption stores, loaded when they are needed."""
+    released = study.settings("finetune").released_window
+
+    def load(key: tuple[str, str]) -> torch.Tensor:
+        name, case = key
+        modality = study.open(name).info.modality
+        return normalise(study.pool_image(name, case), modality, name, released)
+
+    cache = VolumeCache(load, lambda image: image.nbytes)
+    return [
+        PooledVolume(case, partial(cache, (name, case)), captions.stores[name])
+        for name, cases in captions.cases.items()
+        for case in cases
+    ]

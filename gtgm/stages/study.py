@@ -1,0 +1,205 @@
+"""A study: which datasets, which protocol and sizes, and where its files are."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gtgm import paths
+from gtgm.cache import VolumeCache
+from gtgm.datasets import cremi
+from gtgm.datasets.dataset import Dataset, case_hashes, open_dataset
+from gtgm.datasets.geometry import Volume, load_volume
+from gtgm.datasets.splits import EMRanges, Split, em_ranges, load_split
+from gtgm.errors import DataError, SettingsError
+from gtgm.hashing import settings_hash
+from gtgm.models.encoder import BACKBONES
+from gtgm.settings import PROFILES, PROTOCOLS, STAGES, check_choice, preset
+
+#: Lateral tiles that an EM volume is cut into for pretraining, so that some can be held out.
+EM_TILES = 2
+EM_FRACTION = 0.75
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that the stages of one experiment have in common.
+
+    Attributes:
+        datasets: names of the registry; pretraining pools them, so they share a modality or not
+            as the reader likes.
+        profile: ``tiny``, ``demo``, ``cpu`` or ``paper`` (``presets.toml``).
+        protocol: ``corrected``, or ``as_released`` with every option of the authors' code.
+        backbone: ``unet``, ``resnet50`` or ``swin``.
+        fold: held-out fold; its cases are never pretrained on, unless the protocol says so.
+        seed: of weights and draws.
+        data: folder of real datasets, beside ``$GTGM_DATA``; empty for none.
+        runs: working folder; empty for the default.
+        changes: settings that differ from the preset, per stage, such as
+            ``{"pretrain": {"steps": 100}}``.
+    """
+
+    datasets: tuple[str, ...]
+    profile: str = "tiny"
+    protocol: str = "corrected"
+    backbone: str = "unet"
+    fold: int = 0
+    seed: int = 0
+    data: str = ""
+    runs: str = ""
+    changes: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [self.datasets] if isinstance(self.datasets, str) else list(self.datasets)
+        object.__setattr__(self, "datasets", tuple(names))
+        if not names:
+            raise SettingsError("no dataset is named", where="datasets", expected="at least one")
+        check_choice("profile", self.profile, PROFILES)
+        check_choice("protocol", self.protocol, PROTOCOLS)
+        check_choice("backbone", self.backbone, BACKBONES)
+        for stage in self.changes:
+            check_choice("stage", stage, STAGES)
+        for stage in STAGES:
+            self.settings(stage)
+
+    def settings(self, stage: str, dataset: str = "") -> Any:
+        """Resolved settings of a stage, for a dataset if it matters."""
+        changes = self.changes.get(stage, {})
+        return preset(stage, self.profile, self.protocol, dataset, **changes)
+
+    @property
+    def name(self) -> str:
+        """Name of the pretraining pool: the dataset, or the modality and the number of datasets."""
+        if len(self.datasets) == 1:
+            return self.datasets[0]
+        modalities = sorted({self.open(name).info.modality for name in self.datasets})
+        return f"{'-'.join(modalities)}-{len(self.datasets)}-datasets"
+
+    @property
+    def root(self) -> Path:
+        """Folder of the study's profile."""
+        return (Path(self.runs).expanduser() if self.runs else paths.runs_dir()) / self.profile
+
+    def folder(self, stage: str, name: str, *identity: Any) -> Path:
+        """Folder of a run; ``identity`` (settings, sources) ends up in its name as a hash.
+
+        A changed setting therefore never meets files that another setting left.
+        """
+        digest = settings_hash(self.protocol, self.backbone, self.fold, self.seed, *identity)
+        return self.root / stage / f"{name}-{digest}"
+
+    def open(self, name: str) -> Dataset:
+        """The dataset, real if it is found, else its phantom."""
+        if name not in self._opened:
+            phantoms = Path(self.runs).expanduser() / "phantoms" if self.runs else None
+            self._opened[name] = open_dataset(name, self.data or None, phantoms)
+        return self._opened[name]
+
+    def split(self, name: str) -> Split:
+        """Folds and label draws of a NIfTI dataset."""
+        return load_split(self.open(name))
+
+    def sections(self, name: str, fraction: float = EM_FRACTION) -> EMRanges:
+        """Section ranges of an EM dataset."""
+        return em_ranges(name, fraction, self.em_volume(name).n_sections, self.protocol)
+
+    def em_volume(self, name: str) -> cremi.EMVolume:
+        """Grey values and neuron ids of an EM dataset, all sections."""
+        return self._em(name)
+
+    def volume(self, name: str, case: str, spacing: tuple[float, ...] | None = None) -> Volume:
+        """A case with raw intensities, in the model's axes."""
+        return self._volumes((name, case, spacing))
+
+    def pool(self, include_test: bool = False) -> dict[str, list[str]]:
+        """Cases per dataset that pretraining may read: the training cases of the fold.
+
+        EM volumes count as lateral tiles of their training sections.
+
+        Args:
+            include_test: add the fold's test cases, the named leak of `deviations.md`, row 10.
+        """
+        pools = {}
+        for name in self.datasets:
+            if self.open(name).info.format == "cremi":
+                pools[name] = [f"{name}_{y}{x}" for y in range(EM_TILES) for x in range(EM_TILES)]
+            else:
+                split = self.split(name)
+                extra = split.test(self.fold) if include_test else []
+                pools[name] = sorted(split.train(self.fold) + extra)
+        return pools
+
+    def pool_image(self, name: str, case: str) -> torch.Tensor:
+        """Raw intensities (C, D, H, W) of a pretraining case."""
+        dataset = self.open(name)
+        if dataset.info.format != "cremi":
+            return self.volume(name, case).image
+        start, stop = self.sections(name).train
+        raw = self.em_volume(name).raw[start:stop]
+        row, column = (int(digit) for digit in case[-2:])
+        height, width = (n // EM_TILES for n in raw.shape[1:])
+        tile = raw[:, row * height : (row + 1) * height, column * width : (column + 1) * width]
+        return torch.from_numpy(tile.copy()).float()[None]
+
+    def pool_spacing(self, name: str, case: str) -> tuple[float, float, float]:
+        """Voxel size (z, y, x) of a pretraining case."""
+        if self.open(name).info.format == "cremi":
+            return self.em_volume(name).resolution
+        return self.volume(name, case).spacing
+
+    def hashes(self, name: str, cases: list[str]) -> dict[str, str]:
+        """SHA-256 of each case's image; of EM, of the volume's file."""
+        dataset = self.open(name)
+        if dataset.info.format == "cremi":
+            return case_hashes(dataset, dataset.ids)
+        return case_hashes(dataset, cases)
+
+    def assert_disjoint(self, name: str, trained: dict[str, str]) -> None:
+        """Refuse to go on if a test case of the fold, by content, is among ``trained``.
+
+        Args:
+            name: dataset whose test cases are compared.
+            trained: case id → SHA-256 of what pretraining read.
+        """
+        if self.open(name).info.format == "cremi":
+            return  # one file; its section ranges are asserted to be disjoint
+        tested = self.hashes(name, self.split(name).test(self.fold))
+        known = {digest: case for case, digest in trained.items()}
+        leaked = [f"{case} = {known[digest]}" for case, digest in tested.items() if digest in known]
+        if leaked:
+            raise DataError(
+                f"{len(leaked)} test case(s) of fold {self.fold} were pretrained on: "
+                + ", ".join(leaked[:3]),
+                where=name,
+                expected="pretraining on training cases only",
+                fix="remove the duplicates, or name the leak with include_test=true",
+            )
+
+    @cached_property
+    def _opened(self) -> dict[str, Dataset]:
+        return {}
+
+    @cached_property
+    def _volumes(self) -> VolumeCache[Volume]:
+        def load(key: tuple[str, str, tuple[float, ...] | None]) -> Volume:
+            name, case, spacing = key
+            dataset = self.open(name)
+            return load_volume(dataset.case(case), dataset.info, spacing)
+
+        return VolumeCache(load, lambda v: v.image.nbytes)
+
+    @cached_property
+    def _em(self) -> VolumeCache[cremi.EMVolume]:
+        def load(name: str) -> cremi.EMVolume:
+            return cremi.read(self.open(name).cases[0].image)
+
+        return VolumeCache(load, lambda v: v.raw.nbytes + v.labels.nbytes)
+
+    def with_(self, **changes: Any) -> Study:
+        """A copy with other fields; opened datasets are opened again."""
+        return dataclasses.replace(self, **changes)

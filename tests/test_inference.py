@@ -1,0 +1,112 @@
+"""Segmentation of files: the same anatomy in any orientation gives the same answer on each grid."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from gtgm.errors import DataError, WeightsError
+from gtgm.inference import predict_scores, segment_file
+from gtgm.models.segmenter import build_segmenter, save_segmenter
+
+SIZES = {"features": [4, 8], "strides": [[2, 2, 2], [2, 2, 2]]}
+ABOUT = {
+    "dataset": "Task04_Hippocampus",
+    "modality": "MRI",
+    "channels": ["MRI"],
+    "classes": ["anterior", "posterior"],
+    "patch": [16, 16, 16],
+    "spacing": [],
+    "overlap": 0.5,
+    "tta_axes": "",
+    "precision": "no",
+    "released_window": False,
+}
+
+
+@pytest.fixture
+def weights(tmp_path):
+    torch.manual_seed(0)
+    return save_segmenter(build_segmenter("unet", 1, 3, **SIZES), tmp_path / "weights", **ABOUT)
+
+
+@pytest.fixture
+def scan(shared_data):
+    return shared_data / "msd" / "Task04_Hippocampus" / "imagesTr" / "hippocampus_001.nii.gz"
+
+
+def rotation(degrees: float) -> np.ndarray:
+    turn = np.deg2rad(degrees)
+    affine = np.eye(4)
+    affine[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+    return affine
+
+
+def copies(scan, folder) -> dict[str, nib.Nifti1Image]:
+    """The scan as RAS, LPS and another permutation, and turned by 15 degrees in space."""
+    image = nib.as_closest_canonical(nib.load(scan))
+    made = {"RAS": image}
+    for codes in ("LPS", "ASL"):
+        transform = nib.orientations.ornt_transform(
+            nib.io_orientation(image.affine), nib.orientations.axcodes2ornt(codes)
+        )
+        made[codes] = image.as_reoriented(transform)
+    data = np.asarray(image.dataobj)
+    made["oblique"] = nib.Nifti1Image(data, rotation(15) @ image.affine)
+    for name, copy in made.items():
+        nib.save(copy, folder / f"{name}.nii.gz")
+    return made
+
+
+def test_orientations_agree_on_their_own_grids(scan, weights, tmp_path):
+    made = copies(scan, tmp_path)
+    answers = {}
+    for name, image in made.items():
+        out = tmp_path / f"{name}_labels.nii.gz"
+        segment_file(tmp_path / f"{name}.nii.gz", out, weights)
+        labels = nib.load(out)
+        assert labels.shape == image.shape
+        assert np.allclose(labels.affine, image.affine)
+        assert nib.aff2axcodes(labels.affine) == nib.aff2axcodes(image.affine)
+        canonical = nib.as_closest_canonical(labels)
+        answers[name] = np.asarray(canonical.dataobj)
+    assert len(np.unique(answers["RAS"])) > 1
+    for name, labels in answers.items():
+        assert np.array_equal(labels, answers["RAS"]), name
+
+
+def test_volumes_are_in_millilitres(scan, weights, tmp_path):
+    out = tmp_path / "labels.nii"
+    volumes = segment_file(scan, out, weights)
+    labels = np.asarray(nib.load(out).dataobj)
+    assert volumes["anterior"] == pytest.approx((labels == 1).sum() / 1000, rel=1e-3)
+
+
+def test_bad_names_and_weights(scan, weights, tmp_path):
+    with pytest.raises(DataError, match=r"labels.png.*\.nii"):
+        segment_file(scan, tmp_path / "labels.png", weights)
+    with pytest.raises(DataError, match="nothing.nii.gz"):
+        segment_file(tmp_path / "nothing.nii.gz", tmp_path / "out.nii", weights)
+    with pytest.raises(WeightsError, match="config.json"):
+        segment_file(scan, tmp_path / "out.nii", tmp_path)
+    neurons = save_segmenter(build_segmenter("unet", 1, 3, **SIZES), tmp_path / "n", threshold=0.5)
+    with pytest.raises(WeightsError, match="no segmenter of classes"):
+        segment_file(scan, tmp_path / "out.nii", neurons)
+    assert not (tmp_path / "out.nii").exists()
+
+
+class Constant(torch.nn.Module):
+    """Scores that depend on the voxel alone, so that windows must not matter."""
+
+    def forward(self, x):
+        return torch.cat([x, 2 * x, -x], 1)
+
+
+def test_windows_and_flips_do_not_change_a_voxelwise_network():
+    image = torch.randn(1, 11, 13, 9)
+    scores = predict_scores(Constant(), image, (8, 8, 8), tta_axes="DW", precision="no")
+    expected = torch.cat([image, 2 * image, -image]).softmax(0)
+    assert scores.shape == (3, 11, 13, 9)
+    assert torch.allclose(scores, expected, atol=1e-5)

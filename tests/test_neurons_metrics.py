@@ -1,0 +1,117 @@
+"""Scores against scikit-image, a loop over voxels, properties, and a published segmentation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import permutations
+from math import log2
+
+import h5py
+import numpy as np
+import pytest
+from scipy.ndimage import distance_transform_edt
+from skimage.metrics import adapted_rand_error as skimage_rand
+from skimage.metrics import variation_of_information as skimage_voi
+
+from gtgm.errors import DataError
+from gtgm.neurons.metrics import adapted_rand_error, contingency, neuron_scores, voi
+
+
+@pytest.fixture
+def volumes():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 6, (4, 7, 8)).astype(np.uint64)
+    noise = rng.random(truth.shape) < 0.3
+    segmentation = np.where(noise, rng.integers(0, 9, truth.shape), truth // 2).astype(np.uint64)
+    return segmentation, truth
+
+
+@pytest.mark.parametrize("ignore", [(0,), (), (0, 3)])
+def test_scores_are_those_of_scikit_image(volumes, ignore):
+    segmentation, truth = volumes
+    split, merge = skimage_voi(truth, segmentation, ignore_labels=ignore)
+    assert voi(segmentation, truth, ignore) == pytest.approx((split, merge), abs=1e-12)
+    error = skimage_rand(truth, segmentation, ignore_labels=ignore)[0]
+    assert adapted_rand_error(segmentation, truth, ignore) == pytest.approx(error, abs=1e-12)
+
+
+def test_scores_are_those_of_the_definition(volumes):
+    segmentation, truth = volumes
+    pairs = [(s, t) for s, t in zip(segmentation.flat, truth.flat, strict=True) if t != 0]
+    joint, n = Counter(pairs), len(pairs)
+    of_s, of_t = Counter(s for s, _ in pairs), Counter(t for _, t in pairs)
+    split = -sum(c / n * log2(c / of_t[t]) for (_, t), c in joint.items())
+    merge = -sum(c / n * log2(c / of_s[s]) for (s, _), c in joint.items())
+    both = in_s = in_t = 0
+    for (s1, t1), (s2, t2) in permutations(pairs, 2):
+        both += s1 == s2 and t1 == t2
+        in_s += s1 == s2
+        in_t += t1 == t2
+    scores = neuron_scores(segmentation, truth)
+    expected = {"voi_split": split, "voi_merge": merge, "voi_sum": split + merge}
+    precision, recall = both / in_s, both / in_t
+    expected["arand"] = 1 - 2 * precision * recall / (precision + recall)
+    assert scores == pytest.approx(expected)
+
+
+def test_split_and_merge_are_what_they_are_called():
+    truth = np.ones((1, 4, 4), dtype=int)
+    halves = truth.copy()
+    halves[:, 2:] = 2
+    assert voi(halves, truth) == (1.0, 0.0)
+    assert voi(truth, halves) == (0.0, 1.0)
+    assert voi(truth, halves).sum == 1.0
+
+
+def test_names_of_labels_do_not_matter_and_swapping_swaps(volumes):
+    segmentation, truth = volumes
+    names = np.random.default_rng(1).permutation(2**40 + np.arange(20, dtype=np.uint64))
+    renamed = neuron_scores(names[segmentation], names[truth], ignore=(int(names[0]),))
+    assert renamed == pytest.approx(neuron_scores(segmentation, truth))
+    assert voi(truth, segmentation, ()) == pytest.approx(voi(segmentation, truth, ())[::-1])
+    swapped = adapted_rand_error(truth, segmentation, ())
+    assert swapped == pytest.approx(adapted_rand_error(segmentation, truth, ()))
+
+
+def test_a_perfect_segmentation_and_one_of_single_voxels():
+    truth = np.arange(1, 25).reshape(2, 3, 4)
+    assert neuron_scores(truth, truth)["voi_sum"] == 0
+    assert neuron_scores(truth, truth)["arand"] == 0
+    one = np.ones_like(truth)
+    assert adapted_rand_error(truth, one) == 1
+    assert voi(truth, one) == pytest.approx((log2(24), 0))
+
+
+def test_pairs_of_all_sections_are_counted_together():
+    labels = np.array([[[1, 2]], [[1, 2]], [[2, 0]]])
+    table = contingency(labels, labels, ignore=(0,))
+    assert table.counts.tolist() == [2, 3] and table.truth.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "truth", "message"),
+    [
+        (np.ones((2, 2, 2), int), np.ones((2, 2, 3), int), "shape"),
+        (np.ones((2, 2, 2), np.float32), np.ones((2, 2, 2), int), "float32"),
+        (np.ones((2, 2, 2), int), np.zeros((2, 2, 2), int), "no voxel is left"),
+        (np.ones((0, 2, 2), int), np.ones((0, 2, 2), int), "no voxel is left"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(segmentation, truth, message):
+    with pytest.raises(DataError, match=message):
+        neuron_scores(segmentation, truth)
+
+
+def test_the_published_flood_filling_segmentation_gets_its_known_scores(shared_data):
+    with h5py.File(shared_data / "em" / "fib25_train.hdf") as file:
+        truth = file["volumes/labels/neuron_ids"][:]
+    published = np.load(shared_data / "em" / "fib25_train_ffn_segmentation.npz")["segmentation"]
+    scores = neuron_scores(published, truth)
+    expected = {"voi_split": 0.812, "voi_merge": 0.785, "voi_sum": 1.597, "arand": 0.172}
+    assert scores == pytest.approx(expected, abs=1e-3)
+    published, truth = published[140:], truth[140:]
+    assert voi(published, truth).sum == pytest.approx(1.28, abs=0.01)
+    nearest = distance_transform_edt(published == 0, return_distances=False, return_indices=True)
+    assert voi(published[tuple(nearest)], truth).sum == pytest.approx(1.20, abs=0.01)
+    assigned = np.where(published == 0, 0, truth)
+    assert voi(published, assigned).sum == pytest.approx(0.56, abs=0.01)
