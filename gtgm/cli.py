@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -363,17 +364,25 @@ def _add_publish(commands: Any) -> None:
         commands,
         "publish",
         _publish,
-        "copy chosen results to results/measured and update the README table",
-        "gtgm publish runs/demo/cpu/finetune",
+        "copy results and figures of runs to results/ and update the README table",
+        "gtgm publish runs/demo/cpu",
     )
     parser.add_argument("chosen", nargs="+", help="run folders, result files or ids")
 
 
 def _publish(options: argparse.Namespace) -> int:
+    from gtgm import paths
     from gtgm.results import publish
     from gtgm.tables import update_readme
 
-    for path in publish(options.chosen):
+    written = publish(options.chosen)
+    for chosen in map(Path, options.chosen):
+        for figure in sorted(chosen.rglob("figures/*.p[nd][gf]")):
+            target = paths.RESULTS / "figures" / figure.name
+            with paths.atomic(target) as temporary:
+                shutil.copyfile(figure, temporary)
+            written.append(target)
+    for path in written:
         print(path)
     update_readme()
     return 0

@@ -83,9 +83,7 @@ def test_a_stopped_finetuning_ends_with_the_same_weights(tmp_path, monkeypatch, 
             train(tmp_path / "stopped")
     continued = train(tmp_path / "stopped")
     assert continued.curves == whole.curves
-    for a, b in zip(
-        whole.network.parameters(), continued.network.parameters(), strict=True
-    ):
+    for a, b in zip(whole.network.parameters(), continued.network.parameters(), strict=True):
         assert torch.equal(a, b)
     assert not (tmp_path / "stopped" / loop.CHECKPOINT).exists()
 

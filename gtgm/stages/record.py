@@ -49,6 +49,7 @@ def record(
     if study.protocol != "corrected":
         options.append(f"--protocol {study.protocol}")
     sources = {o.source for o in opened}
+    unit = os.environ.get("GTGM_UNIT")
     return save_result(
         path,
         **{
@@ -65,7 +66,7 @@ def record(
             "data": {"root": ", ".join(o.root.name for o in opened), "cases": cases},
             "wall_seconds": round(used.wall_seconds, 1),
             "peak_memory_gb": round(used.peak_memory_gb, 2),
-            "notebook": os.environ.get("GTGM_NOTEBOOK"),
+            "notebook": f"executed/{unit}.ipynb" if unit else None,
             "command": f"gtgm {command} {' '.join(options)}",
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             **fields,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 
 from gtgm import paths
 from gtgm.cache import VolumeCache
@@ -17,6 +18,7 @@ from gtgm.datasets.dataset import Dataset, case_hashes, open_dataset
 from gtgm.datasets.geometry import Volume, load_volume
 from gtgm.datasets.splits import EMRanges, Split, em_ranges, load_split
 from gtgm.errors import DataError, SettingsError
+from gtgm.figures import save_figure
 from gtgm.hashing import settings_hash
 from gtgm.models.encoder import BACKBONES
 from gtgm.settings import PROFILES, PROTOCOLS, STAGES, check_choice, preset
@@ -115,6 +117,15 @@ class Study:
     def volume(self, name: str, case: str, spacing: tuple[float, ...] | None = None) -> Volume:
         """A case with raw intensities, in the model's axes."""
         return self._volumes((name, case, spacing))
+
+    def keep(self, figure: Figure, name: str, caption: str) -> Figure:
+        """Save a figure for the report, with the attribution that real images need; returns it."""
+        real = [self.open(n).info for n in self.datasets if self.open(n).source == "real"]
+        credit = "; ".join(f"{info.attribution} ({info.licence})" for info in real)
+        if not real:
+            caption = f"{caption} (phantom)"
+        save_figure(figure, self.root / "figures" / name, caption, credit)
+        return figure
 
     def pool(self, include_test: bool = False) -> dict[str, list[str]]:
         """Cases per dataset that pretraining may read: the training cases of the fold.

@@ -1,0 +1,1 @@
+"""Batch: papermill executions of the walk-through notebooks, ordered by Snakemake."""

@@ -1,0 +1,252 @@
+"""Execution of one notebook with parameters, through papermill."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import papermill
+import psutil
+from papermill.exceptions import PapermillExecutionError
+
+from gtgm.batch.status import missing_outputs
+from gtgm.batch.units import BATCH, failed_path, read_manifest
+from gtgm.errors import GTGMError, SettingsError
+
+KERNEL = "python3"
+#: Environment variable that a unit's processes inherit, with the path of the unit's lock.
+MARK = "GTGM_EXECUTION"
+
+
+class ExecutionError(GTGMError):
+    """A notebook was executed and stopped with an error."""
+
+
+def execute_notebook(
+    notebook: str | Path,
+    output: str | Path,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    unit: str = "",
+    log: str | Path | None = None,
+) -> Path:
+    """Execute ``notebook`` in its own folder and write it, with its outputs, to ``output``.
+
+    ``output`` appears only if every cell succeeds. Until then the notebook grows as
+    ``.<stem>.running.ipynb`` beside it; one that fails is kept as ``<stem>.failed.ipynb``.
+
+    Args:
+        notebook: with a cell tagged ``parameters``.
+        output: executed notebook.
+        parameters: values that replace those of the parameters cell.
+        unit: name of the unit, visible to the notebook as ``$GTGM_UNIT``.
+        log: file that receives what the cells print.
+
+    Raises:
+        SettingsError: a parameter that the notebook does not have; found before it runs.
+        ExecutionError: a cell failed.
+    """
+    notebook, output = Path(notebook), Path(output)
+    parameters = dict(parameters or {})
+    check_parameters(notebook, parameters)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    running = output.with_name(f".{output.stem}.running.ipynb")
+    failed = failed_path(output)
+    failed.unlink(missing_ok=True)
+    with _logged_to(log), _environment("GTGM_UNIT", unit):
+        try:
+            papermill.execute_notebook(
+                notebook,
+                running,
+                parameters,
+                kernel_name=KERNEL,
+                cwd=notebook.resolve().parent,
+                progress_bar=sys.stderr.isatty(),
+                log_output=True,
+            )
+        except Exception as error:  # the kernel may also die or not start
+            if running.exists():
+                running.replace(failed)
+            raise ExecutionError(
+                _short(error),
+                where=unit or notebook.name,
+                fix=f"open {failed}" + (f", or read {log}" if log else ""),
+            ) from error
+    running.replace(output)
+    return output
+
+
+def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
+    """Raise a SettingsError if the notebook lacks a parameter or cannot be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            known = papermill.inspect_notebook(notebook)
+    except FileNotFoundError:
+        raise SettingsError("there is no such notebook", where=notebook) from None
+    except Exception as error:
+        raise SettingsError(
+            f"cannot be read as a notebook ({type(error).__name__}: {error})",
+            where=notebook,
+            expected="a notebook of format 4 with a kernel specification",
+        ) from None
+    unknown = sorted(set(parameters) - set(known))
+    if unknown:
+        raise SettingsError(
+            f"has no parameter {', '.join(map(repr, unknown))}",
+            where=notebook.name,
+            expected=f"one of {', '.join(known)}" if known else "no parameters at all",
+        )
+
+
+def run_unit(manifest: str | Path, name: str, folder: str | Path) -> Path:
+    """Execute one unit of a manifest; its outputs must be there afterwards.
+
+    Raises:
+        SettingsError: no such unit, or a parameter that its notebook does not have.
+        ExecutionError: a cell failed, or a declared output was not written.
+    """
+    units = read_manifest(manifest)
+    if name not in units:
+        raise SettingsError(f"no unit is called {name!r}", where=manifest)
+    unit, folder = units[name], Path(folder)
+    with _alone(folder / BATCH / "locks" / name):
+        executed = execute_notebook(
+            unit.source,
+            unit.executed(folder),
+            unit.parameters,
+            unit=name,
+            log=log_path(folder, name),
+        )
+        missing = missing_outputs(unit, folder)
+        if missing:
+            executed.replace(unit.failed(folder))
+            raise ExecutionError(
+                f"ended without writing {', '.join(missing)}",
+                where=name,
+                fix=f"open {unit.failed(folder)}",
+            )
+    return executed
+
+
+def log_path(folder: str | Path, unit: str) -> Path:
+    """Where the printed output of a unit goes."""
+    return Path(folder) / BATCH / "logs" / f"{unit}.log"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """What Snakemake calls for every unit: ``--manifest M --unit NAME --folder RUN``."""
+    parser = argparse.ArgumentParser(prog="gtgm.batch.execute", description=main.__doc__)
+    parser.add_argument("--manifest", required=True, help="file that lists the units")
+    parser.add_argument("--unit", required=True, help="name of the unit to execute")
+    parser.add_argument("--folder", required=True, help="run folder that receives the results")
+    options = parser.parse_args(arguments)
+    print(f"started   {options.unit}", flush=True)
+    start = time.perf_counter()
+    try:
+        with _own_messages(log_path(options.folder, options.unit)):
+            run_unit(options.manifest, options.unit, options.folder)
+    except GTGMError as error:
+        print(f"FAILED    {error}", file=sys.stderr, flush=True)
+        return 1
+    print(f"finished  {options.unit}  {time.perf_counter() - start:.0f} s", flush=True)
+    return 0
+
+
+def _short(error: Exception) -> str:
+    if isinstance(error, PapermillExecutionError):
+        return f"cell {error.exec_count} stopped with {error.ename}: {error.evalue}".rstrip(".")
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[-1]}".rstrip(".")
+
+
+@contextlib.contextmanager
+def _logged_to(path: str | Path | None) -> Iterator[None]:
+    """papermill's log, which holds what the cells print, in a file and nowhere else."""
+    logger = logging.getLogger("papermill")
+    handler: logging.Handler = logging.NullHandler()
+    if path:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(path, encoding="utf-8")
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.level, logger.propagate = before
+        handler.close()
+
+
+@contextlib.contextmanager
+def _own_messages(log: Path) -> Iterator[None]:
+    """Send what the kernel's process writes to stderr to a new log, and keep ours on the screen."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    screen, before = os.dup(2), sys.stderr
+    with log.open("w") as file, os.fdopen(screen, "w", buffering=1) as stream:
+        os.dup2(file.fileno(), 2)
+        sys.stderr = stream
+        try:
+            yield
+        finally:
+            os.dup2(screen, 2)
+            sys.stderr = before
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Be the only execution of this unit.
+
+    A killed batch may leave an execution at work: it is waited for, its lock goes with it. Or it
+    may leave just the kernel, whose files would mix with ours: that is ended.
+    """
+    import fcntl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            print(f"waiting   {path.name}: an earlier batch still executes it", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        _end_leftovers(str(path.resolve()))
+        with _environment(MARK, str(path.resolve())):
+            yield
+
+
+def _end_leftovers(mark: str) -> None:
+    """End the processes that carry the mark of this unit: children of an execution that is gone."""
+    left = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and process.environ().get(MARK) == mark:
+                process.kill()
+                left.append(process)
+    psutil.wait_procs(left, timeout=30)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,333 @@
+"""The figures. Each function draws from results or arrays only and returns a matplotlib Figure."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from gtgm import paths
+from gtgm.results import Result
+from gtgm.style import COLUMN, METHOD_COLORS, METHOD_LABELS, PAGE, PALETTE, class_colors, styled
+
+# name, axis that is cut, axes of the picture's rows and columns
+_PLANES = (("axial", 0, (1, 2)), ("coronal", 1, (0, 2)), ("sagittal", 2, (0, 1)))
+_AXIS_NAMES = ("inferior → superior", "posterior → anterior", "left → right")
+
+
+def _in_style(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    @wraps(draw)
+    def drawn(*args, **kwargs) -> Figure:
+        with styled():
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+@_in_style
+def loss_curves(result: Result, names: Sequence[str] | None = None) -> Figure:
+    """Every curve of a run against the step, one panel each.
+
+    Args:
+        result: with ``curves``.
+        names: which curves, in this order; all by default.
+    """
+    names = list(names or result.curves)
+    figure = Figure(figsize=(max(COLUMN, 3.0 * len(names)), 2.8))
+    for axes, name in zip(_row_of_axes(figure, len(names)), names, strict=True):
+        steps, values = np.asarray(result.curves[name], float).T
+        axes.plot(steps, values, color=PALETTE[0])
+        axes.set(title=name, xlabel="training step", ylabel="value")
+    return figure
+
+
+@_in_style
+def similarity_matrix(
+    before: np.ndarray, after: np.ndarray, labels: tuple[str, str] = ("patch", "caption")
+) -> Figure:
+    """Cosine similarity of held-out patches and captions, before and after pretraining.
+
+    Args:
+        before, after: (N, M), values in −1…1.
+        labels: what the rows and the columns are.
+    """
+    return _matrices(before, after, "cosine similarity", labels)
+
+
+@_in_style
+def cross_correlation(before: np.ndarray, after: np.ndarray) -> Figure:
+    """Cross-correlation of the two views' features, which L_VR drives to the identity.
+
+    Args:
+        before, after: (E, E), values in −1…1.
+    """
+    return _matrices(before, after, "correlation", ("feature of view 1", "feature of view 2"))
+
+
+@_in_style
+def retrieval_bars(scores: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Image–text retrieval on held-out patches.
+
+    Args:
+        scores: per name (``before``, ``after``, …) shares under ``r@1``, ``r@5`` and ``chance``.
+    """
+    figure = Figure(figsize=(COLUMN, 3.0))
+    axes = figure.subplots()
+    keys = ["r@1", "r@5"]
+    width = 0.8 / len(scores)
+    for i, (name, values) in enumerate(scores.items()):
+        places = np.arange(len(keys)) + (i - (len(scores) - 1) / 2) * width
+        bars = axes.bar(places, [100 * values[k] for k in keys], width * 0.94, label=name,
+                        color=PALETTE[i % len(PALETTE)])  # fmt: skip
+        axes.bar_label(bars, fmt="%.0f", padding=2, fontsize=9)
+    chance = 100 * next(iter(scores.values()))["chance"]
+    axes.axhline(chance, color="0.3", linestyle=":", label=f"R@1 by chance ({chance:.1f} %)")
+    axes.set_xticks(range(len(keys)), ["R@1", "R@5"])
+    axes.set(ylabel="held-out patches (%)", ylim=(0, 108))
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
+@_in_style
+def slices_with_contours(
+    image: np.ndarray,
+    label: np.ndarray | None,
+    prediction: np.ndarray | None,
+    spacing: Sequence[float],
+    class_names: Sequence[str],
+    title: str = "",
+) -> Figure:
+    """Three planes through the labelled structures, truth solid and prediction dashed.
+
+    Args:
+        image: (D, H, W) in the axes of the package (SAR).
+        label, prediction: (D, H, W) integer labels, or None.
+        spacing: voxel size in mm (z, y, x).
+        class_names: names of the labels 1, 2, …
+        title: above the figure.
+    """
+    marked = label if label is not None and np.any(label) else prediction
+    centre = _busiest(marked) if marked is not None else tuple(n // 2 for n in image.shape)
+    extent = [n * s for n, s in zip(image.shape, spacing, strict=True)]
+    widths = [extent[columns] for _, _, (_, columns) in _PLANES]
+    heights = [extent[rows] for _, _, (rows, _) in _PLANES]
+    figure = Figure(figsize=(PAGE, PAGE * max(heights) / sum(widths) + 1.2))
+    panels = figure.subplots(1, 3, width_ratios=widths, squeeze=False)[0]
+    low, high = np.percentile(image, (1, 99))
+    colors = class_colors(list(class_names))
+    for axes, (plane, axis, (rows, columns)) in zip(panels, _PLANES, strict=True):
+        box = (0, extent[columns], 0, extent[rows])
+        cut = np.take(image, centre[axis], axis)
+        axes.imshow(cut, origin="lower", extent=box, vmin=low, vmax=max(high, low + 1e-6))
+        for mask, style in ((label, "solid"), (prediction, "dashed")):
+            if mask is None:
+                continue
+            for number, name in enumerate(class_names, start=1):
+                here = np.take(mask, centre[axis], axis) == number
+                if here.any():
+                    _outline(axes, here, box, colors[name], style)
+        axes.set(
+            title=f"{plane}, {centre[axis] * spacing[axis]:.0f} mm",
+            xlabel=f"{_AXIS_NAMES[columns]} (mm)",
+            ylabel=f"{_AXIS_NAMES[rows]} (mm)",
+        )
+    handles = [Line2D([], [], color=colors[name], label=name) for name in class_names]
+    for mask, style, name in ((label, "solid", "truth"), (prediction, "dashed", "prediction")):
+        if mask is not None:
+            handles.append(Line2D([], [], color="0.3", linestyle=style, label=name))
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6))
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+@_in_style
+def caption_gallery(slices: Sequence[np.ndarray], texts: Sequence[str], columns: int = 3) -> Figure:
+    """Slices with their captions below.
+
+    Args:
+        slices: (H, W) each.
+        texts: a caption for each.
+        columns: slices side by side.
+    """
+    columns = min(columns, len(slices))
+    rows = -(-len(slices) // columns)
+    wrapped = [textwrap.fill(text, round(33 * 3 / columns)) for text in texts]
+    lines = max(text.count("\n") + 1 for text in wrapped)
+    side = PAGE / columns
+    figure = Figure(figsize=(PAGE, rows * (0.8 * side + 0.17 * lines + 0.1)))
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in panels:
+        axes.axis("off")
+    for axes, cut, text in zip(panels, slices, wrapped, strict=False):
+        axes.imshow(cut)
+        axes.text(0.5, -0.03, text, transform=axes.transAxes, ha="center", va="top", fontsize=9)
+    return figure
+
+
+@_in_style
+def neuron_panels(
+    raw: np.ndarray,
+    affinity: np.ndarray,
+    fragments: np.ndarray,
+    segmentation: np.ndarray,
+    truth: np.ndarray,
+    resolution: Sequence[float] | None = None,
+) -> Figure:
+    """One section at every step of neuron segmentation.
+
+    Args:
+        raw: (H, W) grey values.
+        affinity: (H, W), or (3, H, W) in the order z, y, x, shown as red, green, blue.
+        fragments, segmentation, truth: (H, W) labels; 0 is black.
+        resolution: nm per pixel (y, x); axes are in µm where given, else in pixels.
+    """
+    unit, (dy, dx) = ("µm", np.asarray(resolution) / 1000) if resolution else ("pixels", (1, 1))
+    box = (0, raw.shape[1] * dx, raw.shape[0] * dy, 0)
+    colour = np.clip(np.moveaxis(affinity, 0, -1), 0, 1) if affinity.ndim == 3 else affinity
+    figure = Figure(
+        figsize=(PAGE * 1.25, PAGE * 0.25 * raw.shape[0] * dy / (raw.shape[1] * dx) + 0.9)
+    )
+    panels = figure.subplots(1, 5, sharey=True)
+    shown = [("EM section", raw), ("affinities (z, y, x)", colour)]
+    shown += [
+        (f"{name} ({len(np.unique(labels[labels > 0]))})", _label_colors(labels))
+        for name, labels in (
+            ("fragments", fragments),
+            ("segmentation", segmentation),
+            ("truth", truth),
+        )
+    ]
+    for axes, (title, picture) in zip(panels, shown, strict=True):
+        axes.imshow(picture, extent=box)
+        axes.set(title=title, xlabel=f"x ({unit})")
+    panels[0].set_ylabel(f"y ({unit})")
+    return figure
+
+
+@_in_style
+def threshold_curve(result: Result) -> Figure:
+    """VOI on the validation sections against the agglomeration threshold, the choice marked.
+
+    Args:
+        result: of neuron segmentation.
+    """
+    thresholds, values = np.asarray(result.curves["validation_voi"], float).T
+    figure = Figure(figsize=(COLUMN, 2.8))
+    axes = figure.subplots()
+    axes.plot(thresholds, values, "o-", color=PALETTE[0], ms=4)
+    chosen = result.settings["threshold"]
+    axes.axvline(chosen, color="0.3", linestyle=":", label=f"chosen: {chosen:g}")
+    axes.set(xlabel="agglomeration threshold (1 − mean affinity)", ylabel="VOI sum (bits)")
+    axes.legend()
+    return figure
+
+
+@_in_style
+def label_efficiency(frame: pd.DataFrame, title: str = "") -> Figure:
+    """Score against label fraction per method, every run a dot and the mean a line.
+
+    Args:
+        frame: columns ``method``, ``fraction`` and ``dice`` (shares), one row per run; see
+            :func:`runs_frame`.
+        title: above the figure.
+    """
+    figure = Figure(figsize=(COLUMN, 3.2))
+    axes = figure.subplots()
+    for method, runs in frame.groupby("method", sort=False):
+        color = METHOD_COLORS.get(method, PALETTE[2])
+        means = runs.groupby("fraction")["dice"].mean()
+        axes.plot(
+            100 * means.index, 100 * means, color=color, label=METHOD_LABELS.get(method, method)
+        )
+        axes.plot(100 * runs["fraction"], 100 * runs["dice"], "o", color=color, alpha=0.7, ms=5)
+    axes.set_xscale("log")
+    axes.set_xticks(sorted(100 * frame["fraction"].unique()))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set(xlabel="training labels used (%)", ylabel="Dice (%), foreground mean", title=title)
+    axes.legend()
+    return figure
+
+
+def runs_frame(results: Sequence[Result], dataset: str) -> pd.DataFrame:
+    """``method``, ``fraction``, ``draw`` and ``dice`` of the fine-tuning runs of one dataset."""
+    rows = [
+        {"method": r.method, "fraction": r.fraction, "draw": r.draw, "dice": r.summary["dice"]}
+        for r in results
+        if r.stage == "finetune" and r.dataset == dataset and r.summary.get("dice") is not None
+    ]
+    return pd.DataFrame(rows, columns=["method", "fraction", "draw", "dice"])
+
+
+def save_figure(figure: Figure, path: str | Path, caption: str = "", credit: str = "") -> Path:
+    """Write ``<path>.png`` and ``<path>.pdf``, each atomically.
+
+    Args:
+        figure: of this module.
+        path: with or without ``.png``.
+        caption: what it shows; kept in the PNG, from where the report takes it.
+        credit: attribution and licence of the images in it.
+
+    Returns:
+        The path of the PNG.
+    """
+    path = Path(path)
+    png = path if path.suffix == ".png" else path.with_name(path.name + ".png")
+    with styled():
+        with paths.atomic(png) as temporary:
+            text = {"Description": caption, "Copyright": credit}
+            figure.savefig(temporary, metadata={k: v for k, v in text.items() if v})
+        with paths.atomic(png.with_suffix(".pdf")) as temporary:
+            figure.savefig(temporary)
+    return png
+
+
+def _row_of_axes(figure: Figure, count: int) -> np.ndarray:
+    return figure.subplots(1, count, squeeze=False)[0]
+
+
+def _matrices(
+    before: np.ndarray, after: np.ndarray, label: str, axes_labels: tuple[str, str]
+) -> Figure:
+    figure = Figure(figsize=(PAGE, 4.0))
+    panels = figure.subplots(1, 2)
+    for axes, matrix, title in zip(
+        panels, (before, after), ("before pretraining", "after pretraining"), strict=True
+    ):
+        shown = axes.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
+        axes.set(title=title, ylabel=axes_labels[0], xlabel=axes_labels[1])
+    figure.colorbar(shown, ax=list(panels), label=label, shrink=0.9)
+    return figure
+
+
+def _busiest(mask: np.ndarray) -> tuple[int, ...]:
+    """On each axis, the section with the most labelled voxels."""
+    others = ((1, 2), (0, 2), (0, 1))
+    return tuple(int((mask > 0).sum(axis=axes).argmax()) for axes in others)
+
+
+def _outline(axes: Axes, mask: np.ndarray, box: tuple, color: str, style: str) -> None:
+    padded = np.pad(mask.astype(float), 1)  # so that a structure at the edge has a closed outline
+    height, width = box[3] / mask.shape[0], box[1] / mask.shape[1]
+    x = (np.arange(padded.shape[1]) - 0.5) * width
+    y = (np.arange(padded.shape[0]) - 0.5) * height
+    axes.contour(x, y, padded, [0.5], colors=[color], linestyles=style, linewidths=1.4)
+    axes.set(xlim=box[:2], ylim=box[2:])
+
+
+def _label_colors(labels: np.ndarray) -> np.ndarray:
+    """Labels as bright random colours, one per label; 0 is black."""
+    values, index = np.unique(labels, return_inverse=True)
+    generator = np.random.default_rng(7)
+    colors = 0.25 + 0.75 * generator.random((len(values), 3))
+    colors[values == 0] = 0
+    return colors[index.reshape(labels.shape)]

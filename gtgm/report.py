@@ -1,0 +1,195 @@
+"""The report: one HTML page that needs no network, with the tables, figures and notebooks."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from PIL import Image
+
+from gtgm import figures, paths, tables
+from gtgm.batch.units import EXECUTED
+from gtgm.datasets import registry
+from gtgm.results import Result
+from gtgm.style import styled
+
+#: Most bytes of the page; figures beyond are linked, not embedded.
+MAX_BYTES = 20_000_000
+
+
+def build_report(run_folder: str | Path, results: Iterable[Result], out: str | Path) -> Path:
+    """Write the report of a batch.
+
+    Beside the page come ``notebooks/<unit>.html`` (executed notebooks) and ``results/<id>.json``,
+    so that its folder can be moved and read anywhere.
+
+    Args:
+        run_folder: its ``executed/*.ipynb`` and every ``figures/*.png`` at any depth are shown,
+            the figures with the caption and credit that ``save_figure`` kept in them.
+        results: go into the tables, the curves and the list of runs.
+        out: path of the page, usually ``<run folder>/report/index.html``.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ResultError, SettingsError: see :func:`gtgm.tables.build_table`.
+    """
+    run_folder, out, results = Path(run_folder), Path(out), list(results)
+    environment = _environment()
+    page_tables = [tables.build_table(modality, results) for modality in tables.FRACTIONS]
+    notebooks = _export_notebooks(run_folder / EXECUTED, out.parent / "notebooks", environment)
+    for result in results:
+        paths.write_json(out.parent / "results" / f"{result.id}.json", result.to_dict())
+    page = environment.get_template("report_template.html.j2").render(
+        tables=[{"modality": t.modality, "html": Markup(t.to_html())} for t in page_tables],
+        figures=_figures(run_folder, results, out.parent),
+        notebooks=notebooks,
+        results=[_run(r) for r in results],
+        phantoms=_titles(r for r in results if r.source == "phantom"),
+        notices=[registry.get(name) for name in _names(r for r in results if r.source == "real")],
+        leaks=[
+            r.id
+            for r in results
+            if r.settings.get("include_test") or r.settings.get("select_on_test")
+        ],
+        hardware=sorted({_hardware(r) for r in results if r.hardware}),
+        commits=sorted({r.commit for r in results if r.commit}),
+        seconds=sum(r.wall_seconds or 0 for r in results),
+        memory=max((r.peak_memory_gb or 0 for r in results), default=0),
+    )
+    return paths.write_text(out, page)
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _figures(run_folder: Path, results: Sequence[Result], beside: Path) -> list[dict[str, str]]:
+    """Drawn from results first, then those that the notebooks saved."""
+    shown, spent = [], 0
+    for caption, figure in _drawn(results):
+        buffer = io.BytesIO()
+        with styled():
+            figure.savefig(buffer, format="png")
+        spent += buffer.tell()
+        shown.append({"src": _data_uri(buffer.getvalue()), "caption": caption, "credit": ""})
+    for file in sorted(run_folder.rglob("figures/*.png")):
+        with Image.open(file) as image:
+            text = dict(image.info)
+        data = file.read_bytes()
+        # Base64 takes 4 bytes for 3; a quarter of the page is left to text and tables.
+        fits = (spent + len(data)) * 4 / 3 < 0.75 * MAX_BYTES
+        spent += len(data) if fits else 0
+        shown.append(
+            {
+                "src": _data_uri(data) if fits else _link(file, beside),
+                "caption": text.get("Description") or file.stem.replace("_", " "),
+                "credit": text.get("Copyright", ""),
+            }
+        )
+    return shown
+
+
+def _drawn(results: Sequence[Result]) -> Iterable[tuple[str, Figure]]:
+    for result in results:
+        if result.stage == "pretrain" and result.curves:
+            names = ", ".join(_titles([result]))
+            yield (
+                f"Pretraining on {names} ({result.source}): {result.id}",
+                figures.loss_curves(result),
+            )
+    for name in _names(r for r in results if r.source == "real"):
+        frame = figures.runs_frame([r for r in results if r.source == "real"], name)
+        if frame["fraction"].nunique() > 1:
+            title = registry.get(name).title
+            yield (
+                f"Dice against the share of labels, {title}",
+                figures.label_efficiency(frame, title),
+            )
+
+
+def _export_notebooks(
+    executed: Path, folder: Path, environment: jinja2.Environment
+) -> list[dict[str, Any]]:
+    """Every executed notebook as a page; only those that changed are converted again."""
+    from nbconvert import HTMLExporter
+    from pygments.formatters import HtmlFormatter
+
+    exporter = HTMLExporter(template_name="basic")
+    template = environment.get_template("notebook_template.html.j2")
+    highlight = HtmlFormatter(style="default").get_style_defs(".highlight")
+    rows = []
+    for file in sorted(executed.glob("[!.]*.ipynb")):
+        page = folder / f"{file.stem}.html"
+        if not page.is_file() or page.stat().st_mtime < file.stat().st_mtime:
+            body, _ = exporter.from_filename(str(file))
+            paths.write_text(
+                page,
+                template.render(title=file.stem, body=Markup(body), highlight=Markup(highlight)),
+            )
+        failed = file.stem.endswith(".failed")
+        rows.append(
+            {
+                "name": file.stem.removesuffix(".failed"),
+                "href": f"{folder.name}/{quote(page.name)}",
+                "failed": failed,
+            }
+        )
+    return rows
+
+
+def _run(result: Result) -> dict[str, Any]:
+    return {
+        "id": result.id,
+        "href": f"results/{quote(result.id)}.json",
+        "stage": result.stage,
+        "data": ", ".join(_titles([result])),
+        "source": result.source,
+        "method": result.method or "–",
+        "summary": ", ".join(
+            f"{name} {value:.3g}"
+            for name, value in result.summary.items()
+            if value is not None and "/" not in name
+        ),
+        "seconds": result.wall_seconds,
+        "memory": result.peak_memory_gb,
+    }
+
+
+def _names(results: Iterable[Result]) -> list[str]:
+    """Datasets of the results, in the registry's order."""
+    used = {name for result in results for name in result.datasets}
+    return sorted(used, key=lambda name: registry.names().index(registry.get(name).name))
+
+
+def _titles(results: Iterable[Result]) -> list[str]:
+    return [registry.get(name).title for name in _names(results)]
+
+
+def _hardware(result: Result) -> str:
+    machine = result.hardware
+    parts = [machine.get("cpu"), f"{machine.get('cores')} cores", f"{machine.get('ram_gb')} GB"]
+    return ", ".join(str(p) for p in [*parts, machine.get("gpu")] if p)
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _link(file: Path, beside: Path) -> str:
+    return quote(Path(os.path.relpath(file, beside)).as_posix())

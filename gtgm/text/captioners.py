@@ -1,0 +1,88 @@
+"""The one interface of all text generators, and how a setting names one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from gtgm.errors import SettingsError
+from gtgm.text.describe import Facts, check_axes
+
+CHAT = "chat:"
+
+
+class Captioner(Protocol):
+    """Gives one caption per slice.
+
+    Attributes:
+        name: written beside each caption; it changes when the captions may change.
+    """
+
+    name: str
+
+    def __call__(self, slices: Sequence[np.ndarray], facts: Sequence[Facts]) -> list[str]:
+        """Captions of grey-value slices, uint8 (H, W), and of the patches that they come from.
+
+        Models see the slice; ``facts`` serves the rule-based captioners and the placeholders of a
+        prompt.
+        """
+
+
+class DescribeCaptioner:
+    """States the measured facts of the whole patch; see :mod:`gtgm.text.describe`.
+
+    Args:
+        axes: axes along which a side or position may be named.
+    """
+
+    def __init__(self, axes: str = "DH") -> None:
+        check_axes(axes)
+        self.axes = axes
+        self.name = f"describe[{axes}]"
+
+    def __call__(self, slices: Sequence[np.ndarray], facts: Sequence[Facts]) -> list[str]:
+        return [f.sentence(self.axes) for f in facts]
+
+
+class MetadataCaptioner:
+    """Modality and anatomy only, such as "MRI of the hippocampus": text without the image."""
+
+    name = "metadata"
+
+    def __call__(self, slices: Sequence[np.ndarray], facts: Sequence[Facts]) -> list[str]:
+        return [f.subject for f in facts]
+
+
+def load_captioner(spec: str | Path, prompt: str | None = None, axes: str = "DH") -> Captioner:
+    """The captioner that a setting names.
+
+    Args:
+        spec: ``describe``, ``metadata``, the folder or hub id of a BLIP, or ``chat:`` and the
+            folder or id of an image-text-to-text model.
+        prompt: template for chat models; their own default if None or empty.
+        axes: for ``describe``.
+
+    Raises:
+        SettingsError: a prompt for a captioner that takes none, or a wrong template.
+        DataError: the model cannot be loaded.
+    """
+    text = str(spec)
+    if prompt and not text.startswith(CHAT):
+        raise SettingsError(
+            "only chat models take a prompt", where=text, fix=f"name a model as '{CHAT}<id>'"
+        )
+    if text == "describe":
+        return DescribeCaptioner(axes)
+    if text == "metadata":
+        return MetadataCaptioner()
+    # transformers takes seconds to import; the rule-based captioners do without it.
+    if text.startswith(CHAT):
+        from gtgm.text.chat import DEFAULT_PROMPT, ChatCaptioner
+
+        return ChatCaptioner.from_pretrained(text[len(CHAT) :], prompt or DEFAULT_PROMPT)
+    from gtgm.text.blip import BlipCaptioner
+
+    return BlipCaptioner.from_pretrained(spec)

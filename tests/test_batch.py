@@ -1,0 +1,234 @@
+"""Batch: parameters, failures, what is run again and what is not, kills."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from gtgm import paths
+from gtgm.batch import execute
+from gtgm.batch.execute import ExecutionError, execute_notebook
+from gtgm.batch.snake import run_batch
+from gtgm.batch.status import state, states
+from gtgm.batch.units import Unit, ordered, read_manifest, write_manifest
+from gtgm.errors import SettingsError
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+WORK = """
+import os, pathlib, time
+here = pathlib.Path(folder)
+(here / f"{name}.started").touch()
+while wait_for and not pathlib.Path(wait_for).exists():
+    time.sleep(0.1)
+if fail:
+    raise ValueError("no organ in sight")
+with open(here / f"{name}.count", "a") as file:
+    file.write("x")
+print("unit", os.environ["GTGM_UNIT"], "threads", os.environ.get("OMP_NUM_THREADS"))
+"""
+
+
+@pytest.fixture
+def notebook(tmp_path: Path) -> Path:
+    """A notebook whose cell leaves a mark each time it runs to its end."""
+    cells = [
+        nbformat.v4.new_code_cell("folder = ''\nname = ''\nwait_for = ''\nfail = False"),
+        nbformat.v4.new_code_cell(WORK),
+    ]
+    cells[0].metadata["tags"] = ["parameters"]
+    kernel = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    path = tmp_path / "work.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+    return path
+
+
+def test_an_unknown_parameter_is_found_before_anything_runs(notebook: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out" / "done.ipynb"
+    with pytest.raises(SettingsError, match="'fractoin'.*folder, name, wait_for, fail"):
+        execute_notebook(notebook, output, {"folder": str(tmp_path), "fractoin": 0.1})
+    assert not output.parent.exists()
+    with pytest.raises(SettingsError, match="no such notebook"):
+        execute_notebook(tmp_path / "absent.ipynb", output)
+    (tmp_path / "broken.ipynb").write_text("{")
+    with pytest.raises(SettingsError, match="cannot be read"):
+        execute_notebook(tmp_path / "broken.ipynb", output)
+
+
+def test_a_notebook_that_fails_is_kept_under_another_name(notebook: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out" / "unit.ipynb"
+    with pytest.raises(ExecutionError, match="ValueError: no organ in sight") as caught:
+        execute_notebook(notebook, output, {"folder": str(tmp_path), "fail": True}, unit="u1")
+    assert str(caught.value).startswith("u1: cell ") and len(str(caught.value)) < 400
+    assert [p.name for p in output.parent.iterdir()] == ["unit.failed.ipynb"]
+    assert "GTGM_UNIT" not in os.environ
+    nbformat.validate(nbformat.read(output.parent / "unit.failed.ipynb", as_version=4))
+
+
+def test_a_batch_survives_failure_and_kill_and_runs_nothing_twice(
+    notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, go = tmp_path / "run", tmp_path / "go"
+
+    def unit(name: str, *needs: str, **parameters) -> Unit:
+        values = {"folder": str(run), "name": name, **parameters}
+        return Unit(name, str(notebook), values, needs, outputs=(f"{name}.count",), memory_gb=0.1)
+
+    def count(name: str) -> int:
+        file = run / f"{name}.count"
+        return len(file.read_text()) if file.exists() else 0
+
+    first, slow = unit("first"), unit("slow", "first", wait_for=str(go))
+    units = [unit("after-bad", "bad"), slow, first, unit("bad", "slow", fail=True)]
+    write_manifest(units, tmp_path / "units.json")
+
+    # Killed without warning while `slow` runs: nothing of it remains, `first` does.
+    code = (
+        "import sys; from gtgm.batch.snake import run_batch; "
+        "from gtgm.batch.units import read_manifest; "
+        "run_batch(list(read_manifest(sys.argv[1]).values()), sys.argv[2])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(paths.ROOT)}
+    batch = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "units.json"), str(run)],
+        env=environment,
+        start_new_session=True,
+    )
+    limit = time.monotonic() + 120
+    while not (run / "slow.started").exists():
+        assert batch.poll() is None and time.monotonic() < limit
+        time.sleep(0.1)
+    with pytest.raises(SettingsError, match="another batch is at work"):
+        run_batch(units, run)
+    os.killpg(batch.pid, signal.SIGKILL)
+    batch.wait()
+    assert states(units, run) == {
+        "first": "done", "slow": "to run", "bad": "to run", "after-bad": "to run"
+    }  # fmt: skip
+    finished = first.executed(run).stat().st_mtime_ns
+
+    # Continued: `first` is not run again; what needs the failed unit is not started. The cell may
+    # end once the new execution of `slow` is at it, so an orphaned kernel would leave a mark too.
+    (run / "slow.started").unlink()
+
+    def let_go() -> None:
+        while not (run / "slow.started").exists():
+            time.sleep(0.1)
+        go.touch()
+
+    threading.Thread(target=let_go, daemon=True).start()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    report = run_batch(units, run)
+    assert report.code == 1 and report.failed == ["bad"]
+    assert report.executed == ("slow", "bad")
+    assert report.states["slow"] == "done" and report.states["after-bad"] == "to run"
+    assert [count(n) for n in ("first", "slow", "bad", "after-bad")] == [1, 1, 0, 0]
+    assert first.executed(run).stat().st_mtime_ns == finished
+    log = (run / "batch" / "logs" / "slow.log").read_text()
+    assert "unit slow threads 1" in log
+    assert "no organ in sight" in (run / "executed" / "bad.failed.ipynb").read_text()
+
+    # With other parameters the failed one runs, and then the one that needs it.
+    units = [unit("after-bad", "bad"), slow, first, unit("bad", "slow")]
+    report = run_batch(units, run, jobs=2)
+    assert report.code == 0 and report.executed == ("bad", "after-bad")
+    assert not unit("bad").failed(run).exists()
+    assert [count(n) for n in ("first", "slow", "bad", "after-bad")] == [1, 1, 1, 1]
+
+    # Nothing is left to do; Snakemake agrees.
+    report = run_batch(units, run)
+    assert report.code == 0 and report.executed == ()
+
+    # A lost result, or another parameter, brings back that unit and those that need it.
+    assert run_batch(units, run, dry_run=True).executed == ()
+    (run / "bad.count").unlink()
+    assert state(units[3], run) == "to run"
+    assert run_batch(units, run, dry_run=True).executed == ("bad", "after-bad")
+    changed = [unit("after-bad", "bad", wait_for=str(go)), slow, first, unit("bad", "slow")]
+    (run / "bad.count").touch()
+    assert run_batch(changed, run, dry_run=True).executed == ("after-bad",)
+
+
+def test_processes_that_a_killed_execution_left_are_ended(tmp_path: Path) -> None:
+    lock = tmp_path / "locks" / "unit"
+    sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+    mine = subprocess.Popen(sleep, env={**os.environ, execute.MARK: str(lock.resolve())})
+    other = subprocess.Popen(sleep, env={**os.environ, execute.MARK: f"{lock.resolve()}-2"})
+    try:
+        time.sleep(0.5)  # until both carry their environment
+        with execute._alone(lock):
+            assert mine.poll() is not None
+            assert other.poll() is None
+    finally:
+        mine.kill()
+        other.kill()
+
+
+def test_a_dry_run_lists_units_and_changes_nothing(
+    notebook: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    units = [
+        Unit("b", str(notebook), needs=("a",), seconds=600),
+        Unit("a", str(notebook), seconds=30),
+    ]
+    report = run_batch(units, tmp_path / "run", jobs=2, dry_run=True)
+    assert report.code == 0 and report.executed == ("a", "b")
+    shown = capsys.readouterr().out
+    assert "2 of 2 units to run, about 10 min of work" in shown
+    assert shown.index("a  ") < shown.index("b  ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_manifest_round_trip_keeps_order_and_values(notebook: Path, tmp_path: Path) -> None:
+    units = [Unit("a", str(notebook), {"fraction": 0.1, "patch": [1, 2]}, outputs=("x/y.json",)),
+             Unit("b", str(notebook), needs=("a",))]  # fmt: skip
+    read = read_manifest(write_manifest(units, tmp_path / "m.json"))
+    assert list(read.values()) == units
+    (tmp_path / "m.json").write_text("[]")
+    with pytest.raises(SettingsError, match="no manifest"):
+        read_manifest(tmp_path / "m.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ([("a", ("z",))], "unknown units z"),
+        ([("a", ("b",)), ("b", ("a",))], "in a circle"),
+        ([("a", ()), ("a", ())], "two units"),
+        ([("../a", ())], "plain file name"),
+        ([("a.failed", ())], "plain file name"),
+    ],
+)
+def test_units_that_contradict_each_other_are_refused(
+    notebook: Path, tmp_path: Path, change: list, message: str
+) -> None:
+    units = [Unit(name, str(notebook), needs=needs) for name, needs in change]
+    with pytest.raises(SettingsError, match=message):
+        write_manifest(units, tmp_path / "m.json")
+    assert not (tmp_path / "m.json").exists()
+
+
+def test_a_unit_needs_an_existing_notebook_and_a_batch_a_known_profile(
+    notebook: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError, match="no such notebook"):
+        write_manifest([Unit("a", "99_absent.ipynb")], tmp_path / "m.json")
+    with pytest.raises(SettingsError, match="no such profile"):
+        run_batch([Unit("a", str(notebook))], tmp_path, profile="moon")
+    with pytest.raises(SettingsError, match="jobs is 0"):
+        run_batch([Unit("a", str(notebook))], tmp_path, jobs=0)
+
+
+def test_order_puts_needs_first_and_the_key_follows_the_parameters() -> None:
+    units = [Unit("c", "n", needs=("a", "b")), Unit("b", "n", needs=("a",)), Unit("a", "n")]
+    assert [u.name for u in ordered(units)] == ["a", "b", "c"]
+    assert Unit("a", "n", {"x": 1, "y": 2}).key == Unit("b", "n", {"y": 2, "x": 1}).key
+    assert Unit("a", "n", {"x": 1}).key != Unit("a", "n", {"x": 2}).key

@@ -1,0 +1,222 @@
+"""The stages from end to end, on phantoms and on broken datasets."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from gtgm.errors import DataError, SettingsError, WeightsError
+from gtgm.results import load_result
+from gtgm.stages import Study, caption, finetune, pretrain, run_neurons
+from gtgm.stages import pretraining as pretraining_stage
+from gtgm.stages.captioning import caption_pairs
+from gtgm.stages.finetuning import run_folder
+
+NAME = "Task04_Hippocampus"
+FAST = {
+    "text": {"captioner": "describe", "encoder_steps": 5, "cases": 0},
+    "pretrain": {"steps": 3, "batch": 4, "patch": [16, 24, 24], "precision": "no", "width": 16},
+    "finetune": {"steps": 3, "precision": "no", "checkpoint_every": 2},
+    "neurons": {"steps": 3, "patch": [8, 32, 32]},
+}
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory):
+    """Phantoms are written once for all tests of this file."""
+    return tmp_path_factory.mktemp("stages")
+
+
+def study(folder, *names, **fields) -> Study:
+    return Study(names or (NAME,), runs=str(folder), changes=FAST, **fields)
+
+
+def test_every_stage_runs_once_and_is_then_read(phantoms, monkeypatch):
+    mine = study(phantoms)
+    run = finetune(mine, NAME, "gtgm")
+    assert run.source == "phantom"
+    assert 0 <= run.summary["dice"] <= 1
+    assert {m["case"] for m in run.metrics} == set(mine.split(NAME).test(0))
+    assert {m["metric"] for m in run.metrics} == {"dice", "nsd", "hd95"}
+    stages = {
+        r["stage"] for r in map(json.loads, (p.read_text() for p in phantoms.rglob("result.json")))
+    }
+    assert stages == {"text", "pretrain", "finetune"}
+    monkeypatch.setattr(pretraining_stage.training, "pretrain", None)
+    monkeypatch.setattr("gtgm.stages.finetuning.training.finetune", None)
+    again = finetune(study(phantoms), NAME, "gtgm")
+    assert again == run
+    assert pretrain(study(phantoms)).result.summary["captions"] > 1
+
+
+def test_predictions_lie_on_the_files_own_grid(phantoms):
+    mine = study(phantoms)
+    finetune(mine, NAME, "gtgm")
+    folder = run_folder(mine, NAME, "gtgm", 1.0, 0)
+    for case in mine.split(NAME).test(0):
+        image = nib.load(mine.open(NAME).case(case).image)
+        predicted = nib.load(folder / "predictions" / f"{case}.nii.gz")
+        assert predicted.shape == image.shape[:3]
+        assert np.allclose(predicted.affine, image.affine, atol=1e-4)
+
+
+def test_captions_can_be_audited(phantoms):
+    mine = study(phantoms)
+    run = caption(mine)
+    pairs = caption_pairs(mine, run, NAME, 3)
+    assert all(p.text == p.measured for p in pairs)  # the captioner here is `describe`
+    assert run.result.summary["agreement"] == 1
+    assert len(run.texts) == len(run.embeddings) == run.result.summary["unique"]
+    assert not set(run.cases[NAME]) & set(mine.split(NAME).test(0))
+
+
+def test_other_settings_have_another_folder(phantoms):
+    first, second = study(phantoms), study(phantoms, protocol="as_released")
+    assert run_folder(first, NAME, "gtgm", 1.0, 0) != run_folder(second, NAME, "gtgm", 1.0, 0)
+    assert run_folder(first, NAME, "gtgm", 1.0, 0) != run_folder(first, NAME, "gtgm", 1.0, 1)
+
+
+def test_the_released_protocol_runs_and_says_what_it_did(phantoms):
+    mine = study(phantoms, protocol="as_released")
+    run = finetune(mine, NAME, "gtgm")
+    assert run.settings["sigmoid_output"]
+    assert run.curves["selected"]
+    captions = caption(mine)
+    test = mine.split(NAME).test(0)
+    assert set(test) <= set(captions.cases[NAME])  # the leak, by name
+    row = captions.stores[NAME].rows(test[0])[0]
+    assert row["text"].startswith(f"{test[0]}, ")
+
+
+def test_a_pool_of_several_datasets(phantoms):
+    mine = study(phantoms, "Task02_Heart", "Task05_Prostate")
+    run = pretrain(mine)
+    assert run.result.dataset == ["Task02_Heart", "Task05_Prostate"]
+    result = finetune(mine, "Task05_Prostate", "gtgm")  # two channels from a stem of one
+    assert (
+        set(result.summary) >= {"dice/peripheral zone", "dice/transitional zone"}
+        or len([k for k in result.summary if k.startswith("dice/")]) == 2
+    )
+
+
+def test_neurons_from_end_to_end(phantoms):
+    mine = study(phantoms, "CREMI_A")
+    run = run_neurons(mine, "CREMI_A", "gtgm", 0.75)
+    assert run.result.summary["voi_sum"] == pytest.approx(
+        run.result.summary["voi_split"] + run.result.summary["voi_merge"]
+    )
+    ranges = mine.sections("CREMI_A", 0.75)
+    assert run.result.n_test == ranges.test[1] - ranges.test[0]
+    assert run.volumes()["segmentation"].shape == run.volumes()["truth"].shape
+    assert load_result(run.folder / "result.json") == run.result
+
+
+@pytest.mark.parametrize("fraction", [0, -0.1, 1.5, "0.1", True])
+def test_fractions_out_of_range(phantoms, fraction):
+    with pytest.raises(SettingsError, match="fraction"):
+        finetune(study(phantoms), NAME, "random", fraction)
+
+
+def test_methods_datasets_and_stages_that_do_not_exist(phantoms):
+    with pytest.raises(SettingsError, match="unknown method 'clip'"):
+        finetune(study(phantoms), NAME, "clip")
+    with pytest.raises(SettingsError, match="run_neurons"):
+        finetune(study(phantoms, "CREMI_A"), "CREMI_A", "random")
+    with pytest.raises(SettingsError, match="not neurons"):
+        run_neurons(study(phantoms), NAME)
+    with pytest.raises(SettingsError, match="unknown stage"):
+        Study((NAME,), changes={"training": {}})
+    with pytest.raises(SettingsError, match="unknown setting"):
+        Study((NAME,), changes={"pretrain": {"stepz": 1}})
+
+
+def real_copy(phantoms, tmp_path):
+    """A dataset that counts as real, to be broken."""
+    study(phantoms).open(NAME)
+    root = next(
+        p.parent for p in phantoms.rglob("dataset.json") if "hippocampus" in p.read_text().lower()
+    )
+    return shutil.copytree(root, tmp_path / "data" / NAME)
+
+
+def broken_study(tmp_path) -> Study:
+    return Study((NAME,), runs=str(tmp_path / "runs"), data=str(tmp_path / "data"), changes=FAST)
+
+
+def a_file(root, kind: str):
+    return sorted(root.glob(f"{kind}/*.nii.gz"))[0]
+
+
+def rewrite(path, change):
+    image = nib.load(path)
+    data, affine = change(np.asarray(image.dataobj).copy(), image.affine.copy())
+    nib.save(nib.Nifti1Image(data, affine), path)
+
+
+BROKEN = {
+    "truncated": (
+        lambda root: a_file(root, "imagesTr").write_bytes(
+            a_file(root, "imagesTr").read_bytes()[:900]
+        ),
+        "cannot be read",
+    ),
+    "absent": (lambda root: a_file(root, "imagesTr").unlink(), "absent|not there|no such"),
+    "nan": (
+        lambda root: rewrite(
+            a_file(root, "imagesTr"),
+            lambda d, a: (np.where(d > d.mean(), np.nan, d).astype("f4"), a),
+        ),
+        "NaN",
+    ),
+    "constant": (
+        lambda root: rewrite(a_file(root, "imagesTr"), lambda d, a: (np.full_like(d, 7), a)),
+        "constant",
+    ),
+    "label values": (
+        lambda root: rewrite(a_file(root, "labelsTr"), lambda d, a: (d * 3, a)),
+        "outside the declared classes: 3, 6",
+    ),
+    "label shape": (
+        lambda root: rewrite(a_file(root, "labelsTr"), lambda d, a: (d[:-1], a)),
+        "differ in shape",
+    ),
+    "label affine": (
+        lambda root: rewrite(a_file(root, "labelsTr"), lambda d, a: (d, a + np.eye(4) * 0.5)),
+        "differ in their affine",
+    ),
+    "json": (lambda root: (root / "dataset.json").write_text("{"), "dataset.json"),
+    "empty": (lambda root: [p.unlink() for p in root.rglob("*.*") if p.is_file()], NAME),
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_broken_data_is_found_before_training(phantoms, tmp_path, monkeypatch, how):
+    root = real_copy(phantoms, tmp_path)
+    damage, message = BROKEN[how]
+    damage(root)
+    monkeypatch.setattr("gtgm.stages.finetuning.training.finetune", None)
+    with pytest.raises(DataError, match=message) as error:
+        finetune(broken_study(tmp_path), NAME, "random")
+    assert NAME in str(error.value)
+
+
+def test_a_test_case_among_the_pretraining_cases_is_refused(phantoms, tmp_path):
+    root = real_copy(phantoms, tmp_path)
+    mine = broken_study(tmp_path)
+    test, train = mine.split(NAME).test(0)[0], mine.split(NAME).train(0)[0]
+    for kind in ("imagesTr", "labelsTr"):
+        shutil.copy(root / kind / f"{test}.nii.gz", root / kind / f"{train}.nii.gz")
+    with pytest.raises(DataError, match=f"pretrained on: {test} = {train}"):
+        finetune(broken_study(tmp_path), NAME, "gtgm")
+
+
+def test_weights_of_another_backbone_are_refused_by_the_segmenter(phantoms):
+    from gtgm.models.segmenter import build_segmenter
+
+    folder = pretrain(study(phantoms)).folder
+    with pytest.raises(WeightsError, match="backbone 'unet'"):
+        build_segmenter("resnet50", 1, 3, pretrained=folder)
