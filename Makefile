@@ -10,8 +10,10 @@ ARGS ?=
 reproduce: $(READY)  ## all tables and figures; ARGS="--data DIR --tables mri" and others
 	$(BIN)/gtgm reproduce $(ARGS)
 
+# One thread per worker: two workers on two cores.
+test: export OMP_NUM_THREADS ?= 1
 test: $(READY)  ## unit tests and notebooks
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 lab: $(READY)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=. notebooks/00_quickstart.ipynb $(ARGS)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -41,9 +42,7 @@ def surface_dice(
     if not prediction.any() or not truth.any():
         return 0.0 if prediction.any() or truth.any() else math.nan
     a, b = _cropped_pair(prediction, truth)
-    with warnings.catch_warnings():
-        # MONAI 1.6 calls a helper of its own with an argument that it has deprecated.
-        warnings.filterwarnings("ignore", ".*always_return_as_numpy.*", FutureWarning)
+    with _quiet():
         value = compute_surface_dice(
             a,
             b,
@@ -60,11 +59,11 @@ def hausdorff95(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[flo
     if not prediction.any() or not truth.any():
         return math.nan
     a, b = _cropped_pair(prediction, truth)
-    return float(
-        compute_hausdorff_distance(
+    with _quiet():
+        value = compute_hausdorff_distance(
             a, b, include_background=True, percentile=95, spacing=[float(s) for s in spacing]
         )
-    )
+    return float(value)
 
 
 def score_case(
@@ -131,6 +130,14 @@ def _row(case: str, name: str, metric: str, value: float) -> dict:
         "metric": metric,
         "value": None if math.isnan(value) or math.isinf(value) else value,
     }
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """MONAI 1.6 calls a helper of its own with an argument that it has deprecated."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*always_return_as_numpy.*", FutureWarning)
+        yield
 
 
 def _cropped_pair(a: np.ndarray, b: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:

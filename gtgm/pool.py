@@ -53,33 +53,33 @@ class PatchPool:
         self._index = {text: i for i, text in enumerate(self.texts)}
 
     def sample(self, batch: int, generator: np.random.Generator) -> Batch:
-        """Random cases, a random position in each, one random channel; the nearest caption."""
+        """Random cases, a random position in each; the nearest caption and the channel it is of."""
         chosen = [self.volumes[i] for i in generator.integers(len(self.volumes), size=batch)]
         cut = []
         for volume in chosen:
             image = volume.load()
             room = [max(s - p, 0) for s, p in zip(image.shape[1:], self.patch, strict=True)]
-            origin = tuple(int(generator.integers(r + 1)) for r in room)
-            cut.append(self._cut(volume, image, origin, int(generator.integers(len(image)))))
+            cut.append(self._cut(volume, image, [int(generator.integers(r + 1)) for r in room]))
         return self._batch(cut)
 
     def grid(self, most: int, generator: np.random.Generator) -> Batch:
         """Patches exactly at caption positions, at most ``most`` of them, drawn over all cases."""
         places = [
-            (volume, tuple(row["origin"]))
+            (volume, row["origin"])
             for volume in self.volumes
             for row in volume.captions.rows(volume.case)
         ]
         order = generator.permutation(len(places))[:most]
         chosen = [places[i] for i in sorted(order)]
-        return self._batch([self._cut(v, v.load(), origin, channel=0) for v, origin in chosen])
+        return self._batch([self._cut(v, v.load(), origin) for v, origin in chosen])
 
     def _cut(
-        self, volume: PooledVolume, image: torch.Tensor, origin: tuple[int, ...], channel: int
+        self, volume: PooledVolume, image: torch.Tensor, origin: Sequence[int]
     ) -> tuple[torch.Tensor, int]:
+        caption = volume.captions.nearest(volume.case, origin)
+        channel = slice(caption["channel"], caption["channel"] + 1)
         box = tuple(slice(o, o + p) for o, p in zip(origin, self.patch, strict=True))
-        patch = pad_to(image[(slice(channel, channel + 1), *box)], self.patch)
-        return patch, self._index[volume.captions.nearest(volume.case, origin)["text"]]
+        return pad_to(image[(channel, *box)], self.patch), self._index[caption["text"]]
 
     @staticmethod
     def _batch(cut: list[tuple[torch.Tensor, int]]) -> Batch:

@@ -61,7 +61,8 @@ class PretrainSettings:
     Attributes:
         patch: voxels of a training patch (z, y, x).
         batch: patches per process and step.
-        weight_vr: weight of L_VR beside L_VLP.
+        weight_vr: weight of L_VR beside L_VLP; chosen on fold 0 for 128 features, and larger heads
+            take proportionally less.
         off_diagonal: λ inside L_VR.
         width, embedding: sizes of the heads (2048 and 512 in the paper).
         flip_axes: axes that views may flip, among ``DHW``.
@@ -79,19 +80,19 @@ class PretrainSettings:
         sizes: other sizes of the backbone than its own default; downstream networks share them.
     """
 
-    patch: tuple[int, int, int] = (32, 36, 36)
+    patch: tuple[int, int, int] = (24, 28, 28)
     steps: int = 400
     batch: int = 32
-    lr: float = 1e-3
+    lr: float = 2e-3
     weight_decay: float = 0.05
     temperature: float = 0.07
-    weight_vr: float = 0.01
+    weight_vr: float = 0.1
     off_diagonal: float = 0.0051
     width: int = 256
     embedding: int = 128
     flip_axes: str = "W"
     transpose: bool = False
-    operations: int = 2
+    operations: int = 1
     projected_vr: bool = True
     equal_captions: bool = True
     clip_sum: bool = False

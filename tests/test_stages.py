@@ -18,7 +18,7 @@ from gtgm.stages.finetuning import run_folder
 
 NAME = "Task04_Hippocampus"
 FAST = {
-    "text": {"captioner": "describe", "encoder_steps": 5, "cases": 0},
+    "text": {"captioner": "describe", "encoder_steps": 5},
     "pretrain": {"steps": 3, "batch": 4, "patch": [16, 24, 24], "precision": "no", "width": 16},
     "finetune": {"steps": 3, "precision": "no", "checkpoint_every": 2},
     "neurons": {"steps": 3, "patch": [8, 32, 32]},

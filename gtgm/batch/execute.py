@@ -61,7 +61,9 @@ def execute_notebook(
     running = output.with_name(f".{output.stem}.running.ipynb")
     failed = failed_path(output)
     failed.unlink(missing_ok=True)
-    with _logged_to(log), _environment("GTGM_UNIT", unit):
+    # A bar that nobody watches would stay in the executed notebook as it was when it ended.
+    bars = _environment("TQDM_DISABLE", "1")
+    with _logged_to(log), bars, _environment("GTGM_UNIT", unit):
         try:
             papermill.execute_notebook(
                 notebook,

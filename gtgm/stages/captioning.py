@@ -27,6 +27,9 @@ from gtgm.text.store import CaptionStore
 EMBEDDINGS, TEXTS = "embeddings.safetensors", "texts.json"
 #: Cases per dataset whose captions are compared with the measured descriptions.
 AUDITED = 20
+#: Slices of each patch that the embedded captioner is trained on. With one, it memorises them and
+#: gives nearly every slice the same caption.
+SLICES_PER_PATCH = 3
 
 
 @dataclass(frozen=True)
@@ -187,6 +190,7 @@ def _captioner(study: Study, folder: Path, cases: dict[str, list[str]]) -> Capti
             caption_step(study, name),
             settings.axes,
             settings.seed + 1,
+            SLICES_PER_PATCH,
         )
         slices += found[0]
         texts += found[1]

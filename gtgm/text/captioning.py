@@ -121,6 +121,7 @@ def describe_slices(
     step: Sequence[int] = (),
     axes: str = "DH",
     seed: int = 0,
+    slices_per_patch: int = 1,
 ) -> tuple[list[np.ndarray], list[str]]:
     """Pairs of slice and rule-based sentence, from which :func:`gtgm.text.blip.train_blip` learns.
 
@@ -128,6 +129,7 @@ def describe_slices(
         axes: axes along which the sentences may name a side or position.
         volumes, info, patch, step, seed: as in :func:`caption_volumes`; take another seed than
             there, so that the captioner does not caption the very slices that it learnt from.
+        slices_per_patch: slices of each patch, spread over its depth; all get the same sentence.
 
     Returns:
         Slices, uint8 (h, w), and as many sentences.
@@ -136,7 +138,7 @@ def describe_slices(
     texts: list[str] = []
     for case, image, spacing in volumes:
         plan = _plan(case, np.shape(image), patch, step, seed)
-        for sample in _samples(np.asarray(image), spacing, info, plan):
+        for sample in _samples(np.asarray(image), spacing, info, plan, slices_per_patch):
             slices.append(sample.pixels)
             texts.append(sample.facts.sentence(axes))
     return slices, texts
@@ -186,7 +188,11 @@ def _plan(
 
 
 def _samples(
-    image: np.ndarray, spacing: Sequence[float], info: DatasetInfo, plan: Sequence[_Spot]
+    image: np.ndarray,
+    spacing: Sequence[float],
+    info: DatasetInfo,
+    plan: Sequence[_Spot],
+    slices_per_patch: int = 1,
 ) -> list[Sample]:
     channels = {spot.channel for spot in plan}
     grey = {c: to_grey(image[c], info.modality) for c in channels}
@@ -194,9 +200,6 @@ def _samples(
     samples = []
     for spot in plan:
         box = tuple(slice(o, o + s) for o, s in zip(spot.origin, spot.size, strict=True))
-        pixels = grey[spot.channel][box][spot.slice]
-        if info.modality != "EM":
-            pixels = pixels[::-1, ::-1]
         measured = facts(
             image[(slice(None), *box)],
             info,
@@ -206,16 +209,20 @@ def _samples(
             reference[spot.channel],
             spot.channel,
         )
-        samples.append(
-            Sample(
-                spot.origin,
-                spot.size,
-                spot.slice,
-                spot.channel,
-                np.ascontiguousarray(pixels),
-                measured,
+        depth, cut = spot.size[0], grey[spot.channel][box]
+        for number in range(min(slices_per_patch, depth)):
+            index = (spot.slice + number * depth // slices_per_patch) % depth
+            pixels = cut[index] if info.modality == "EM" else cut[index, ::-1, ::-1]
+            samples.append(
+                Sample(
+                    spot.origin,
+                    spot.size,
+                    index,
+                    spot.channel,
+                    np.ascontiguousarray(pixels),
+                    measured,
+                )
             )
-        )
     return samples
 
 
