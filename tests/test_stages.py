@@ -210,7 +210,7 @@ def test_a_test_case_among_the_pretraining_cases_is_refused(phantoms, tmp_path):
     test, train = mine.split(NAME).test(0)[0], mine.split(NAME).train(0)[0]
     for kind in ("imagesTr", "labelsTr"):
         shutil.copy(root / kind / f"{test}.nii.gz", root / kind / f"{train}.nii.gz")
-    with pytest.raises(DataError, match=f"pretrained on: {test} = {train}"):
+    with pytest.raises(DataError, match=f"pretrained on: {test} = {NAME}/{train}"):
         finetune(broken_study(tmp_path), NAME, "gtgm")
 
 

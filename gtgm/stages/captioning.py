@@ -107,9 +107,6 @@ def caption(study: Study) -> CaptionRun:
         with paths.atomic(folder / EMBEDDINGS) as temporary:
             save_file({"embeddings": embeddings.contiguous()}, temporary)
     agreement, chance = _agreement(study, stores, cases)
-    hashes = {}
-    for name in study.datasets:
-        hashes |= study.hashes(name, cases[name])
     result = record(
         done,
         study,
@@ -117,7 +114,7 @@ def caption(study: Study) -> CaptionRun:
         study.datasets,
         used,
         settings,
-        hashes,
+        study.pool_hashes(cases),
         f"caption {' '.join(study.datasets)}",
         n_train=sum(map(len, cases.values())),
         summary={

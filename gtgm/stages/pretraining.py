@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 
 from gtgm import pretrain as training
 from gtgm.cache import VolumeCache
@@ -48,7 +49,10 @@ def pretrain(study: Study) -> PretrainRun:
     done = folder / "result.json"
     if done.exists():
         return PretrainRun(folder, load_result(done))
-    captions = caption(study)
+    # Under `accelerate launch` one process captions; the others wait, and then read.
+    state = PartialState()
+    with state.main_process_first():
+        captions = caption(study)
     settings = study.settings("pretrain")
     with measure() as used:
         volumes = pooled_volumes(study, captions)
@@ -61,25 +65,24 @@ def pretrain(study: Study) -> PretrainRun:
             folder,
             study.seed,
         )
-    hashes = {}
-    for name, cases in study.pool(settings.include_test).items():
-        hashes |= study.hashes(name, cases)
     summary = {f"{k}/before": v for k, v in trained.before.items()} | trained.after
-    result = record(
-        done,
-        study,
-        "pretrain",
-        study.datasets,
-        used,
-        settings,
-        hashes,
-        f"pretrain {' '.join(study.datasets)}",
-        method=METHOD,
-        n_train=len(volumes),
-        summary=summary,
-        curves=trained.curves,
-    )
-    return PretrainRun(folder, result)
+    if state.is_main_process:
+        record(
+            done,
+            study,
+            "pretrain",
+            study.datasets,
+            used,
+            settings,
+            study.pool_hashes(captions.cases),
+            f"pretrain {' '.join(study.datasets)}",
+            method=METHOD,
+            n_train=len(volumes),
+            summary=summary,
+            curves=trained.curves,
+        )
+    state.wait_for_everyone()
+    return PretrainRun(folder, load_result(done))
 
 
 def pretrain_folder(study: Study) -> Path:

@@ -170,12 +170,20 @@ class Study:
             return case_hashes(dataset, dataset.ids)
         return case_hashes(dataset, cases)
 
+    def pool_hashes(self, pool: dict[str, list[str]]) -> dict[str, str]:
+        """SHA-256 of every case of a pool, by ``dataset/case``."""
+        return {
+            f"{name}/{case}": digest
+            for name, cases in pool.items()
+            for case, digest in self.hashes(name, cases).items()
+        }
+
     def assert_disjoint(self, name: str, trained: dict[str, str]) -> None:
         """Refuse to go on if a test case of the fold, by content, is among ``trained``.
 
         Args:
             name: dataset whose test cases are compared.
-            trained: case id → SHA-256 of what pretraining read.
+            trained: name → SHA-256 of every case that pretraining read.
         """
         if self.open(name).info.format == "cremi":
             return  # one file; its section ranges are asserted to be disjoint
