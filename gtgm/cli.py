@@ -282,17 +282,23 @@ def _add_evaluate(commands: Any) -> None:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from gtgm import metrics
-    from gtgm.models.segmenter import load_segmenter
+    from gtgm.inference import load_class_segmenter
     from gtgm.stages.finetuning import evaluate
 
     study = _study(options, [options.dataset])
-    network, about = load_segmenter(options.weights)
+    network, about = load_class_segmenter(options.weights)
     info = study.open(options.dataset).info
     if list(info.classes) != about["classes"] or len(info.channels) != len(about["channels"]):
         raise SettingsError(
             f"was trained for {', '.join(about['classes'])} on {len(about['channels'])} channel(s)",
             where=options.weights,
             expected=f"{', '.join(info.classes)} on {len(info.channels)} channel(s)",
+        )
+    if about["fold"] != options.fold:
+        raise SettingsError(
+            f"held out fold {about['fold']}, and may have been trained on fold {options.fold}",
+            where=options.weights,
+            expected=f"--fold {about['fold']}",
         )
     test = study.split(options.dataset).test(options.fold)
     rows = evaluate(study, options.dataset, network, about, test)
@@ -336,6 +342,7 @@ def _add_reproduce(commands: Any) -> None:
     parser.add_argument("--tables", default=",".join(TABLES), help="of ct,mri,em (default: all)")
     parser.add_argument("--data", default=None, help="folder of real datasets; others are phantoms")
     parser.add_argument("--backbone", choices=BACKBONES, default=None)
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="corrected")
     parser.add_argument("--jobs", type=int, default=2, help="notebooks side by side (default: 2)")
     parser.add_argument("--runs", default=None, help="run folder (default: runs/<profile>)")
     parser.add_argument("--dry-run", action="store_true", help="list what would run")
@@ -350,7 +357,7 @@ def _reproduce(options: argparse.Namespace) -> int:
 
     folder = Path(options.runs or paths.runs_dir() / options.profile)
     tables = [name.strip() for name in options.tables.split(",") if name.strip()]
-    units = plan(options.profile, tables, options.data, folder, options.backbone)
+    units = plan(options.profile, tables, options.data, folder, options.backbone, options.protocol)
     report = run_batch(units, folder, options.jobs, dry_run=options.dry_run)
     if options.dry_run:
         return report.code

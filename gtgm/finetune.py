@@ -23,9 +23,9 @@ from monai.transforms import (
     RandFlipd,
     RandGaussianNoised,
     RandGaussianSmoothd,
+    RandRotate90d,
     RandScaleIntensityd,
     RandShiftIntensityd,
-    SpatialPadd,
     ToTensord,
 )
 from torch import nn
@@ -36,12 +36,13 @@ from gtgm.device import accelerator as make_accelerator
 from gtgm.device import step_generator
 from gtgm.errors import DataError
 from gtgm.hashing import settings_hash
-from gtgm.intensity import unit_range
 from gtgm.models.segmenter import build_segmenter
+from gtgm.pool import pad_to
 from gtgm.settings import FinetuneSettings
 from gtgm.views import AXES
 
 LOG_EVERY = 10
+BOTH = ["image", "label"]
 
 
 @dataclass(frozen=True)
@@ -98,15 +99,17 @@ def finetune(
     optimizer = _optimizer(network, settings, pretrained is not None)
     schedule = loop.make_schedule(optimizer, settings.schedule, settings.steps, settings.batch)
     average = AveragedModel(network, multi_avg_fn=_warm_average(settings.ema))
-    best = _Best(network)
     parts = {
         "network": network,
         "optimizer": optimizer,
         "schedule": schedule,
         "average": average,
-        "best": best,
     }
-    key = settings_hash(settings, backbone, list(cases), str(pretrained), seed, list(patch))
+    if settings.select_on_test:
+        parts["best"] = _Best(network)
+    key = settings_hash(
+        settings, backbone, list(cases), pretrained and Path(pretrained).name, seed, list(patch)
+    )
     start, curves = loop.load_checkpoint(folder, key, **parts)
     curves = curves or {"loss": [], "selected": []}
     augment = make_augmentation(settings, patch)
@@ -114,7 +117,7 @@ def finetune(
     trained, optimizer = accelerator.prepare(network, optimizer)
     for step in loop.steps(start, settings.steps, "fine-tune", accelerator.is_main_process):
         generator = step_generator(seed, step, accelerator.process_index)
-        images, labels = _draw(cases, load, augment, settings, generator)
+        images, labels = _draw(cases, load, augment, patch, settings, generator)
         images = images.to(accelerator.device, memory_format=torch.channels_last_3d)
         trained.train()
         with accelerator.autocast():
@@ -134,66 +137,82 @@ def finetune(
             curves["loss"].append([done, float(loss.detach())])
         if done % settings.checkpoint_every == 0 or done == settings.steps:
             if settings.select_on_test and score is not None:
-                curves["selected"].append([done, best.offer(network, score(network))])
+                curves["selected"].append([done, parts["best"].offer(network, score(network))])
             if accelerator.is_main_process:
                 loop.save_checkpoint(folder, key, done, curves, **parts)
     loop.remove_checkpoint(folder)
     if settings.select_on_test:
-        network.load_state_dict(best.weights)
+        network.load_state_dict(parts["best"].weights)
         return Finetuned(network, curves)
     curves.pop("selected")
     return Finetuned(average.module if settings.ema else network, curves)
 
 
 def make_augmentation(settings: FinetuneSettings, patch: Sequence[int]) -> Compose:
-    """Foreground-aware crop, rotation and zoom, and the intensity changes of a strong baseline.
+    """Foreground-aware crop, then the augmentation of the settings.
 
     Takes and gives MONAI dictionaries with ``image`` (C, D, H, W) and ``label`` (1, D, H, W).
     """
-    both = ["image", "label"]
     positive = settings.foreground / max(1 - settings.foreground, 1e-6)
-    angle = float(np.deg2rad(settings.rotate))
-    thin = max(patch) >= 3 * min(patch)  # rotate such patches within their sections only
-    spatial = [
-        SpatialPadd(both, tuple(patch), method="end"),
-        RandCropByPosNegLabeld(both, "label", tuple(patch), pos=positive, neg=1.0, num_samples=1),
+    crop = [
+        RandCropByPosNegLabeld(BOTH, "label", tuple(patch), pos=positive, neg=1.0, num_samples=1),
     ]
-    if settings.rotate or settings.zoom:
-        spatial.append(
-            RandAffined(
-                both,
-                prob=0.8,
-                rotate_range=[angle, 0.0, 0.0] if thin else [angle] * 3,
-                scale_range=[settings.zoom] * 3,
-                mode=("bilinear", "nearest"),
-                padding_mode="border",
-            )
-        )
-    flips = [RandFlipd(both, prob=0.5, spatial_axis=AXES[a] - 1) for a in settings.flip_axes]
-    blur = (0.5, 1.0)
-    intensity = [
+    changes = _CHANGES[settings.augmentation](settings, patch)
+    return Compose([*crop, *changes, ToTensord(BOTH, track_meta=False)])
+
+
+def _strong(settings: FinetuneSettings, patch: Sequence[int]) -> list:
+    """What a strong baseline needs (nnU-Net's kinds of change, in milder form)."""
+    angle, blur = float(np.deg2rad(settings.rotate)), (0.5, 1.0)
+    thin = max(patch) >= 3 * min(patch)  # rotate such patches within their sections only
+    return [
+        RandAffined(
+            BOTH,
+            prob=0.8,
+            rotate_range=[angle, 0.0, 0.0] if thin else [angle] * 3,
+            scale_range=[settings.zoom] * 3,
+            mode=("bilinear", "nearest"),
+            padding_mode="border",
+        ),
+        *(RandFlipd(BOTH, prob=0.5, spatial_axis=AXES[a] - 1) for a in settings.flip_axes),
         RandGaussianNoised("image", prob=0.2, std=0.1),
         RandGaussianSmoothd("image", blur, blur, blur, prob=0.2),
         RandScaleIntensityd("image", factors=0.25, prob=0.5),
         RandShiftIntensityd("image", offsets=0.2, prob=0.5),
         RandAdjustContrastd("image", prob=0.3, gamma=(0.7, 1.5)),
     ]
-    return Compose([*spatial, *flips, *intensity, ToTensord(both, track_meta=False)])
+
+
+def _released(settings: FinetuneSettings, patch: Sequence[int]) -> list:
+    """`released_settings.csv`, finetune aug; quarter turns where sections are square."""
+    turns = [RandRotate90d(BOTH, prob=0.1, spatial_axes=(1, 2))] if patch[1] == patch[2] else []
+    return [
+        *(RandFlipd(BOTH, prob=0.1, spatial_axis=axis) for axis in range(3)),
+        *turns,
+        RandShiftIntensityd("image", offsets=0.1, prob=0.5),
+    ]
+
+
+_CHANGES = {"strong": _strong, "released": _released}
 
 
 def _draw(
     cases: Sequence[str],
     load: Callable[[str], dict[str, torch.Tensor]],
     augment: Compose,
+    patch: Sequence[int],
     settings: FinetuneSettings,
     generator: np.random.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Images (B, C, D, H, W) and labels (B, 1, D, H, W) of one step."""
     augment.set_random_state(seed=int(generator.integers(2**31)))
-    chosen = generator.integers(len(cases), size=settings.batch)
-    batch = list_data_collate([augment(dict(load(cases[i])))[0] for i in chosen])
-    images = batch["image"]
-    return (unit_range(images) if settings.patch_min_max else images), batch["label"]
+    items = [load(cases[i]) for i in generator.integers(len(cases), size=settings.batch)]
+    padded = [
+        {"image": pad_to(item["image"], patch), "label": pad_to(item["label"], patch, 0)}
+        for item in items
+    ]
+    batch = list_data_collate([augment(item)[0] for item in padded])
+    return batch["image"], batch["label"]
 
 
 def _optimizer(

@@ -92,6 +92,18 @@ def segment_volume(
     return labels, to_file_grid(labels, volume)
 
 
+def load_class_segmenter(folder: str | Path) -> tuple[nn.Module, dict]:
+    """A trained segmenter of classes, and what it was trained with; neurons are refused."""
+    network, about = load_segmenter(folder)
+    if "classes" not in about:
+        raise WeightsError(
+            "holds no segmenter of classes",
+            where=folder,
+            expected="a folder that `gtgm finetune` wrote for a CT or MRI dataset",
+        )
+    return network, about
+
+
 def segment_file(image: str | Path, output: str | Path, weights: str | Path) -> dict[str, float]:
     """Segment a NIfTI image and write labels with its shape, affine and header codes.
 
@@ -110,13 +122,9 @@ def segment_file(image: str | Path, output: str | Path, weights: str | Path) -> 
     image, output = Path(image), Path(output)
     if not output.name.endswith(SUFFIXES):
         raise DataError("this is no NIfTI name", where=output, expected=".nii or .nii.gz")
-    network, about = load_segmenter(weights)
-    if "classes" not in about:
-        raise WeightsError(
-            "holds no segmenter of classes",
-            where=weights,
-            expected="a folder that `gtgm finetune` wrote for a CT or MRI dataset",
-        )
+    if output.resolve() == image.resolve():
+        raise DataError("the output would replace the image", where=output, fix="name another file")
+    network, about = load_class_segmenter(weights)
     info = dataclasses.replace(
         registry.get(about["dataset"]),
         classes=tuple(about["classes"]),

@@ -103,6 +103,8 @@ def summarise(rows: list[dict]) -> dict[str, float]:
     ``dice``, ``nsd`` and ``hd95`` are foreground means: over cases per class, then over classes, so
     that a class absent from some cases counts as much as the others. ``dice_with_background`` also
     averages over the background, as the released code does (`deviations.md`, row 4).
+    ``hd95_missed`` counts the structures that only one of prediction and truth has: their distance
+    is undefined, and ``hd95`` leaves them out.
     """
     values: dict[tuple[str, str], list[float]] = {}
     for row in rows:
@@ -114,6 +116,7 @@ def summarise(rows: list[dict]) -> dict[str, float]:
         foreground = [m for (name, c), m in means.items() if name == metric and c != "background"]
         if foreground:
             summary[metric] = float(np.mean(foreground))
+    summary["hd95_missed"] = _missed(rows)
     every_class = [m for (name, _), m in means.items() if name == "dice"]
     if every_class:
         summary["dice_with_background"] = float(np.mean(every_class))
@@ -121,6 +124,11 @@ def summarise(rows: list[dict]) -> dict[str, float]:
         if metric == "dice" and name != "background":
             summary[f"dice/{name}"] = mean
     return summary
+
+
+def _missed(rows: list[dict]) -> int:
+    undefined = {(r["case"], r["class"], r["metric"]) for r in rows if r["value"] is None}
+    return sum(m == "hd95" and (case, c, "dice") not in undefined for case, c, m in undefined)
 
 
 def _row(case: str, name: str, metric: str, value: float) -> dict:

@@ -86,10 +86,13 @@ class PatchPool:
         return Batch(torch.stack([c[0] for c in cut]), torch.tensor([c[1] for c in cut]))
 
 
-def pad_to(image: torch.Tensor, patch: Sequence[int]) -> torch.Tensor:
-    """Pad (C, D, H, W) with its smallest value, at the far ends, to at least ``patch``."""
+def pad_to(image: torch.Tensor, patch: Sequence[int], value: float | None = None) -> torch.Tensor:
+    """Pad (C, D, H, W) at the far ends to at least ``patch``, with its smallest value or another.
+
+    Training, pretraining and inference pad alike.
+    """
     short = [max(p - s, 0) for s, p in zip(image.shape[1:], patch, strict=True)]
     if not any(short):
         return image
     edge = [n for side in reversed(short) for n in (0, side)]
-    return F.pad(image, edge, value=float(image.min()))
+    return F.pad(image, edge, value=float(image.min()) if value is None else value)

@@ -20,6 +20,7 @@ from gtgm.device import accelerator as make_accelerator
 from gtgm.device import step_generator
 from gtgm.errors import DataError, SettingsError
 from gtgm.hashing import settings_hash
+from gtgm.intensity import unit_range
 from gtgm.losses import alignment_targets, cross_correlation, vlp_loss, vr_loss
 from gtgm.models.encoder import build_encoder, save_pretrained
 from gtgm.models.heads import VisionLanguageModel
@@ -35,9 +36,11 @@ LOG_EVERY = 10
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A trained encoder's folder, its curves, and its scores before and after."""
+    """A trained encoder's folder, its curves, its scores before and after, and its volumes."""
 
     folder: Path
+    n_train: int
+    n_held_out: int
     curves: dict[str, list]
     before: dict[str, float]
     after: dict[str, float]
@@ -126,7 +129,7 @@ def pretrain(
         save_matrices(folder, matrices)
         save_pretrained(model.encoder, folder, held_out=after, steps=settings.steps)
         loop.remove_checkpoint(folder)
-    return Pretrained(folder, curves, before, after)
+    return Pretrained(folder, len(training), len(held_out), curves, before, after)
 
 
 def losses(
@@ -171,7 +174,7 @@ class _Probe:
         batch = pool.grid(HELD_OUT_PATCHES, generator)
         present, self.owner = batch.captions.unique(return_inverse=True)
         self.text = embeddings[present]
-        self.patches = batch.patches
+        self.patches = unit_range(batch.patches) if settings.view_min_max else batch.patches
         self.views = [make_view(batch.patches, settings, generator) for _ in range(2)]
 
     @torch.no_grad()
@@ -231,12 +234,6 @@ def _hold_out(
 
 
 def _check(settings: PretrainSettings, volumes: Sequence[PooledVolume]) -> None:
-    if settings.batch < 2:
-        raise SettingsError(
-            f"batch is {settings.batch}",
-            where="PretrainSettings.batch",
-            expected="at least 2: a contrastive loss needs negatives",
-        )
     if settings.transpose and settings.patch[1] != settings.patch[2]:
         raise SettingsError(
             f"patch {settings.patch} cannot be transposed within its sections",

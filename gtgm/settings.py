@@ -19,6 +19,9 @@ from gtgm.neurons.training import NeuronSettings
 PROFILES = ("tiny", "demo", "cpu", "paper")
 PROTOCOLS = ("corrected", "as_released")
 METHODS = ("random", "gtgm")
+SCHEDULES = ("onecycle", "restarts", "constant")
+PRECISIONS = ("bf16", "fp16", "no")
+AUGMENTATIONS = ("strong", "released")
 EMBEDDED = "embedded"
 
 
@@ -35,7 +38,6 @@ class TextSettings:
         grid_step: step of the caption grid in voxels (z, y, x); empty for half a patch.
         released_grid: use the step of the released captions for the modality.
         prefix_file_name: put the case's file name before each caption (`deviations.md`, row 6).
-        include_test: caption the fold's test cases too, for the leak of row 10.
         cases: most training cases per dataset that are captioned; 0 for all.
     """
 
@@ -49,9 +51,14 @@ class TextSettings:
     captioner_steps: int = 400
     encoder_steps: int = 300
     image_size: int = 64
-    include_test: bool = False
     cases: int = 0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_axes("text.axes", self.axes)
+        check_least("text", self, 1, "captioner_steps", "encoder_steps", "image_size")
+        check_least("text", self, 0, "cases")
+        check_sides("text.grid_step", self.grid_step)
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,8 @@ class PretrainSettings:
         clip_sum: sum, not mean, of the two directions, and L_VR halved, as in the released code.
         gather: contrast over the joined batch of all processes (row 8).
         view_min_max: scale every view to 0…1 after augmentation (row 14).
-        include_test: pretraining may read the fold's test cases (row 10), a named leak.
+        released_scale: raw intensities / 255, not normalised by modality (row 14).
+        include_test: captioning and pretraining read the fold's test cases (row 10), a named leak.
         held_out: share of the training cases kept for measuring retrieval.
         schedule: ``onecycle``, or ``restarts`` (cosine with warm restarts, as released).
         sizes: other sizes of the backbone than its own default; downstream networks share them.
@@ -98,12 +106,27 @@ class PretrainSettings:
     clip_sum: bool = False
     gather: bool = True
     view_min_max: bool = False
+    released_scale: bool = False
     include_test: bool = False
     held_out: float = 0.1
     schedule: str = "onecycle"
     precision: str = "bf16"
     checkpoint_every: int = 100
     sizes: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_sides("pretrain.patch", self.patch, empty=False)
+        check_axes("pretrain.flip_axes", self.flip_axes)
+        check_least("pretrain", self, 1, "steps", "width", "embedding", "checkpoint_every")
+        check_least("pretrain", self, 2, "batch")
+        check_least("pretrain", self, 0, "weight_decay", "weight_vr", "off_diagonal", "operations")
+        check_positive("pretrain", self, "lr", "temperature")
+        check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("precision", self.precision, PRECISIONS)
+        if not 0 < self.held_out <= 0.5:
+            raise SettingsError(
+                f"is {self.held_out}", where="pretrain.held_out", expected="above 0, at most 0.5"
+            )
 
 
 @dataclass(frozen=True)
@@ -112,18 +135,20 @@ class FinetuneSettings:
 
     Attributes:
         patch: voxels (z, y, x); empty for the dataset's own.
-        spacing: working voxel size in mm (z, y, x); empty to keep each file's own.
+        spacing: working voxel size in mm (z, y, x); empty for each file's own, or in the paper's
+            profile the dataset's.
         encoder_lr: learning rate of a pretrained encoder, as a share of ``lr``.
         ema: decay of the weight average that is evaluated; 0 evaluates the last weights.
+        augmentation: ``strong`` (rotation, zoom, noise, blur, intensity, contrast), or ``released``
+            (flips, quarter turns and intensity shifts with the released probabilities).
         foreground: share of patches centred on a labelled voxel.
-        rotate: largest rotation in degrees about each axis; ``zoom``: largest change of scale.
-        flip_axes: axes flipped at random in training.
+        rotate: largest rotation in degrees about each axis; ``zoom``: largest change of scale; both
+            and ``flip_axes``, axes flipped at random, belong to the strong augmentation.
         tta_axes: axes flipped, and averaged over, at inference.
         overlap: of neighbouring sliding windows.
         sigmoid_output: sigmoid before the softmax loss (`deviations.md`, row 2).
         released_window: the CT window for every modality (row 3).
         select_on_test: keep the checkpoint that is best on the test cases (row 5).
-        patch_min_max: scale every patch to 0…1 (row 14).
     """
 
     steps: int = 900
@@ -134,6 +159,7 @@ class FinetuneSettings:
     spacing: tuple[float, ...] = ()
     encoder_lr: float = 1.0
     ema: float = 0.99
+    augmentation: str = "strong"
     foreground: float = 0.67
     rotate: float = 15.0
     zoom: float = 0.15
@@ -143,10 +169,28 @@ class FinetuneSettings:
     sigmoid_output: bool = False
     released_window: bool = False
     select_on_test: bool = False
-    patch_min_max: bool = False
     schedule: str = "onecycle"
     precision: str = "bf16"
     checkpoint_every: int = 150
+
+    def __post_init__(self) -> None:
+        check_sides("finetune.patch", self.patch)
+        check_sides("finetune.spacing", self.spacing)
+        check_axes("finetune.flip_axes", self.flip_axes)
+        check_axes("finetune.tta_axes", self.tta_axes)
+        check_least("finetune", self, 1, "steps", "batch", "checkpoint_every")
+        check_least("finetune", self, 0, "weight_decay", "encoder_lr", "rotate", "zoom")
+        check_positive("finetune", self, "lr")
+        check_choice("augmentation", self.augmentation, AUGMENTATIONS)
+        check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("precision", self.precision, PRECISIONS)
+        for name in ("ema", "overlap", "foreground"):
+            if not 0 <= getattr(self, name) < 1:
+                raise SettingsError(
+                    f"is {getattr(self, name)}",
+                    where=f"finetune.{name}",
+                    expected="at least 0 and below 1",
+                )
 
 
 S = TypeVar("S", TextSettings, PretrainSettings, FinetuneSettings, NeuronSettings)
@@ -179,6 +223,7 @@ def preset(
         tables[profile].get(stage, {}),
         tables[profile].get("dataset", {}).get(dataset, {}).get(stage, {}),
         tables["protocol"][protocol].get(stage, {}),
+        tables["protocol"][protocol].get(profile, {}).get(stage, {}),
         changes,
     ):
         values |= table
@@ -207,6 +252,38 @@ def check_choice(name: str, value: str, choices: Any) -> None:
     """Raise unless ``value`` is among ``choices``."""
     if value not in choices:
         raise SettingsError(f"unknown {name} {value!r}", expected=f"one of {', '.join(choices)}")
+
+
+def check_axes(where: str, axes: str) -> None:
+    """Raise unless ``axes`` is a subset of the letters D, H, W."""
+    if set(axes) - set("DHW") or len(set(axes)) != len(axes):
+        raise SettingsError(f"is {axes!r}", where=where, expected="letters of 'DHW', such as 'DH'")
+
+
+def check_sides(where: str, sides: tuple, empty: bool = True) -> None:
+    """Raise unless ``sides`` holds three positive numbers (z, y, x), or nothing."""
+    if (sides or not empty) and (len(sides) != 3 or min(sides) <= 0):
+        raise SettingsError(f"is {sides}", where=where, expected="three positive numbers (z, y, x)")
+
+
+def check_least(stage: str, settings: Any, least: int, *names: str) -> None:
+    """Raise if one of the named settings is below ``least``."""
+    for name in names:
+        if getattr(settings, name) < least:
+            raise SettingsError(
+                f"is {getattr(settings, name)}",
+                where=f"{stage}.{name}",
+                expected=f"at least {least}",
+            )
+
+
+def check_positive(stage: str, settings: Any, *names: str) -> None:
+    """Raise if one of the named settings is not above zero."""
+    for name in names:
+        if not getattr(settings, name) > 0:
+            raise SettingsError(
+                f"is {getattr(settings, name)}", where=f"{stage}.{name}", expected="above 0"
+            )
 
 
 def _like(default: Any, value: Any, where: str) -> Any:

@@ -69,7 +69,8 @@ def build_table(
 
     Args:
         modality: ``CT``, ``MRI`` or ``EM``.
-        results: any results; only fine-tuning and neuron segmentation of the modality count.
+        results: any results; only fine-tuning and neuron segmentation of the modality count, and
+            not those of the profile ``tiny``, which the notebooks have for looking.
         reported: see :func:`load_reported`, which is the default.
 
     Raises:
@@ -80,6 +81,7 @@ def build_table(
     reported = load_reported() if reported is None else reported
     results = list(results)
     runs = [r for r in results if r.stage in ("finetune", "neurons") and _score(r) is not None]
+    runs = [r for r in runs if r.profile != "tiny"]
     runs = [r for r in runs if registry.get(r.datasets[0]).modality == modality]
     measured = {r.datasets[0] for r in runs}
     names = registry.names(modality, in_paper=True)

@@ -9,10 +9,12 @@ import torch
 
 from gtgm.errors import DataError, WeightsError
 from gtgm.inference import predict_scores, segment_file
+from gtgm.models.encoder import build_encoder, save_pretrained
 from gtgm.models.segmenter import build_segmenter, save_segmenter
 
 SIZES = {"features": [4, 8], "strides": [[2, 2, 2], [2, 2, 2]]}
 ABOUT = {
+    "fold": 0,
     "dataset": "Task04_Hippocampus",
     "modality": "MRI",
     "channels": ["MRI"],
@@ -94,6 +96,11 @@ def test_bad_names_and_weights(scan, weights, tmp_path):
     neurons = save_segmenter(build_segmenter("unet", 1, 3, **SIZES), tmp_path / "n", threshold=0.5)
     with pytest.raises(WeightsError, match="no segmenter of classes"):
         segment_file(scan, tmp_path / "out.nii", neurons)
+    encoder = save_pretrained(build_encoder("unet", 1, **SIZES), tmp_path / "e")
+    with pytest.raises(WeightsError, match="holds an encoder"):
+        segment_file(scan, tmp_path / "out.nii", encoder)
+    with pytest.raises(DataError, match="would replace the image"):
+        segment_file(scan, scan, weights)
     assert not (tmp_path / "out.nii").exists()
 
 

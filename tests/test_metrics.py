@@ -90,3 +90,13 @@ def test_a_blank_prediction_scores_zero_without_background():
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match="differ in shape"):
         score_case(np.zeros((2, 2, 2)), np.zeros((3, 2, 2)), (1, 1, 1), ("a",), "c")
+
+
+def test_missed_structures_are_counted():
+    a, _ = blobs()
+    truth, nothing = a.astype(np.uint8), np.zeros(a.shape, np.uint8)
+    missed = score_case(nothing, truth, (1, 1, 1), ("organ", "absent"), "c")
+    found = score_case(truth, truth, (1, 1, 1), ("organ", "absent"), "d")
+    assert summarise(missed)["hd95_missed"] == 1
+    assert summarise(found)["hd95_missed"] == 0
+    assert summarise(missed + found)["hd95"] == 0

@@ -25,6 +25,8 @@ def test_layers_of_a_preset():
     assert preset("finetune", "paper").batch == 2
     assert preset("finetune", "paper", dataset="Task04_Hippocampus").batch == 16
     assert preset("finetune", "paper", "as_released").sigmoid_output
+    assert preset("finetune", "paper", "as_released").lr == 1e-5
+    assert preset("finetune", "cpu", "as_released").lr == preset("finetune", "cpu").lr
     assert not preset("finetune", "paper").sigmoid_output
     assert preset("finetune", "paper", "as_released", sigmoid_output=False).sigmoid_output is False
 
@@ -68,3 +70,26 @@ def test_hash_depends_on_every_value():
 def test_settings_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         FinetuneSettings().steps = 3
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes", "message"),
+    [
+        ("pretrain", {"schedule": "foo"}, "unknown schedule 'foo'"),
+        ("pretrain", {"held_out": 0.0}, "pretrain.held_out"),
+        ("pretrain", {"patch": [24, 28]}, "pretrain.patch"),
+        ("pretrain", {"batch": 1}, "at least 2"),
+        ("pretrain", {"temperature": 0.0}, "pretrain.temperature"),
+        ("finetune", {"tta_axes": "Q"}, "finetune.tta_axes"),
+        ("finetune", {"steps": 0}, "finetune.steps"),
+        ("finetune", {"precision": "x"}, "unknown precision"),
+        ("finetune", {"overlap": 1.0}, "finetune.overlap"),
+        ("finetune", {"augmentation": "none"}, "unknown augmentation"),
+        ("text", {"axes": "DX"}, "text.axes"),
+        ("text", {"captioner_steps": 0}, "text.captioner_steps"),
+        ("neurons", {"loss": "dice"}, "loss"),
+    ],
+)
+def test_values_out_of_range_are_refused(stage, changes, message):
+    with pytest.raises(SettingsError, match=message):
+        preset(stage, "tiny", **changes)

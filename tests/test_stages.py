@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from gtgm.cli import _changes, make_parser
 from gtgm.errors import DataError, SettingsError, WeightsError
 from gtgm.results import load_result
 from gtgm.stages import Study, caption, finetune, pretrain, run_neurons
@@ -18,10 +20,10 @@ from gtgm.stages.finetuning import run_folder
 
 NAME = "Task04_Hippocampus"
 FAST = {
-    "text": {"captioner": "describe", "encoder_steps": 5},
+    "text": {"captioner": "describe", "encoder_steps": 5, "cases": 0},
     "pretrain": {"steps": 3, "batch": 4, "patch": [16, 24, 24], "precision": "no", "width": 16},
     "finetune": {"steps": 3, "precision": "no", "checkpoint_every": 2},
-    "neurons": {"steps": 3, "patch": [8, 32, 32]},
+    "neurons": {"steps": 3, "patch": [8, 32, 32], "bf16": False},
 }
 
 
@@ -78,6 +80,40 @@ def test_other_settings_have_another_folder(phantoms):
     first, second = study(phantoms), study(phantoms, protocol="as_released")
     assert run_folder(first, NAME, "gtgm", 1.0, 0) != run_folder(second, NAME, "gtgm", 1.0, 0)
     assert run_folder(first, NAME, "gtgm", 1.0, 0) != run_folder(first, NAME, "gtgm", 1.0, 1)
+
+
+def test_another_text_is_another_encoder(phantoms):
+    first = study(phantoms)
+    other = Study((NAME,), runs=str(phantoms), changes={**FAST, "text": {"captioner": "metadata"}})
+    assert run_folder(first, NAME, "gtgm", 1.0, 0) != run_folder(other, NAME, "gtgm", 1.0, 0)
+    assert run_folder(first, NAME, "random", 1.0, 0) == run_folder(other, NAME, "random", 1.0, 0)
+
+
+def test_changed_data_is_another_run(phantoms, tmp_path):
+    root = real_copy(phantoms, tmp_path)
+    before = run_folder(broken_study(tmp_path), NAME, "random", 1.0, 0)
+    rewrite(a_file(root, "labelsTr"), lambda d, a: (np.minimum(d, 1), a))
+    assert run_folder(broken_study(tmp_path), NAME, "random", 1.0, 0) != before
+
+
+def test_the_recorded_command_repeats_the_run(phantoms):
+    run = finetune(study(phantoms), NAME, "gtgm")
+    options = make_parser().parse_args(shlex.split(run.command)[1:])
+    assert _changes(options.set) == {k: dict(v) for k, v in FAST.items()}
+    assert (options.method, options.fraction, options.profile) == ("gtgm", 1.0, "tiny")
+
+
+def test_captions_must_stay_true_in_every_view(phantoms):
+    with pytest.raises(SettingsError, match="which captions name"):
+        Study((NAME,), changes={"pretrain": {"flip_axes": "DW"}})
+
+
+def test_neuron_draws_differ_and_repeat(phantoms):
+    mine = study(phantoms, "CREMI_B")
+    losses = [run_neurons(mine, "CREMI_B", "random", 0.75, d).result.curves["loss"] for d in (0, 1)]
+    assert losses[0] != losses[1]
+    shutil.rmtree(run_neurons(mine, "CREMI_B", "random", 0.75, 1).folder)
+    assert run_neurons(mine, "CREMI_B", "random", 0.75, 1).result.curves["loss"] == losses[1]
 
 
 def test_the_released_protocol_runs_and_says_what_it_did(phantoms):

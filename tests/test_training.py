@@ -90,8 +90,9 @@ def test_a_stopped_finetuning_ends_with_the_same_weights(tmp_path, monkeypatch, 
 
 def test_released_options_change_the_training(tmp_path):
     plain = train(tmp_path / "plain").curves["loss"]
-    for option in ("sigmoid_output", "patch_min_max"):
-        changed = train(tmp_path / option, dataclasses.replace(FINE, **{option: True}))
+    options = {"sigmoid_output": True, "augmentation": "released"}
+    for option, value in options.items():
+        changed = train(tmp_path / option, dataclasses.replace(FINE, **{option: value}))
         assert changed.curves["loss"] != plain
 
 
@@ -182,7 +183,7 @@ def test_options_of_the_losses_matter(tmp_path, option):
 def test_what_cannot_be_pretrained_is_refused(tmp_path):
     data = pool(tmp_path / "c")
     with pytest.raises(SettingsError, match="at least 2"):
-        pretrain.pretrain(dataclasses.replace(PRE, batch=1), "unet", *data, tmp_path)
+        dataclasses.replace(PRE, batch=1)
     with pytest.raises(SettingsError, match="transposed"):
         settings = dataclasses.replace(PRE, transpose=True, patch=(8, 8, 6))
         pretrain.pretrain(settings, "unet", *data, tmp_path)

@@ -30,6 +30,7 @@ def plan(
     data: str | Path | None = None,
     folder: str | Path | None = None,
     backbone: str | None = None,
+    protocol: str = "corrected",
 ) -> list[Unit]:
     """Units of a reproduction.
 
@@ -42,6 +43,7 @@ def plan(
         tables: among ``ct``, ``mri``, ``em``.
         data: folder of real datasets.
         folder: run folder; ``runs/<profile>`` by default.
+        protocol: ``corrected`` or ``as_released``.
         backbone: ``unet`` in the demo and ``swin`` in the paper's profile by default.
 
     Raises:
@@ -55,7 +57,11 @@ def plan(
     if not chosen:
         raise SettingsError("no table is named", expected=f"some of {', '.join(TABLES)}")
     folder = Path(folder or paths.runs_dir() / profile).resolve()
-    common = {"data": str(Path(data).resolve()) if data else "", "runs": str(folder)}
+    common = {
+        "data": str(Path(data).resolve()) if data else "",
+        "runs": str(folder),
+        "protocol": protocol,
+    }
     real_profile = "cpu" if profile == "demo" else "paper"
     real_backbone = backbone or ("unet" if profile == "demo" else "swin")
     units = []

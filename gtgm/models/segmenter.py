@@ -115,6 +115,13 @@ def load_segmenter(folder: str | Path) -> tuple[nn.Module, dict]:
     """The network that :func:`save_segmenter` wrote, in evaluation mode, and its ``about``."""
     config = read_config(folder)
     about = config.pop("about", {})
+    if "out_channels" not in config:
+        raise WeightsError(
+            "holds an encoder, not a segmenter",
+            where=folder,
+            expected="a folder that `gtgm finetune` wrote",
+            fix="fine-tune first; pretraining alone cannot segment",
+        )
     network = build_segmenter(config.pop("backbone"), **config)
     path = Path(folder) / WEIGHTS
     load_matching(network, read_state(path), where=path, minimum=1.0)

@@ -64,7 +64,7 @@ class CaptionRun:
 
 @dataclass(frozen=True)
 class CaptionPair:
-    """A captioned slice: its grey values (H, W), the caption, and what was measured there."""
+    """A captioned slice: its grey values (H, W), the caption, and what was measured on it."""
 
     slice: np.ndarray
     origin: list[int]
@@ -77,11 +77,8 @@ def caption(study: Study) -> CaptionRun:
 
     Captions are written volume by volume, so a stopped run continues where it was.
     """
-    settings = study.settings("text")
-    sources = [study.open(name).source for name in study.datasets]
-    patch = study.settings("pretrain").patch
-    folder = study.folder("text", study.name, list(study.datasets), sources, settings, patch)
-    cases = pooled_cases(study)
+    settings, patch = study.settings("text"), study.settings("pretrain").patch
+    folder, cases = text_folder(study), pooled_cases(study)
     done = folder / "result.json"
     if done.exists():
         return CaptionRun(folder, load_result(done), cases)
@@ -130,10 +127,21 @@ def caption(study: Study) -> CaptionRun:
 
 def pooled_cases(study: Study) -> dict[str, list[str]]:
     """Cases per dataset that are captioned, and pretrained on."""
-    settings = study.settings("text")
-    leak = settings.include_test and study.settings("pretrain").include_test
-    pool = study.pool(leak)
-    return {name: ids[: settings.cases or None] for name, ids in pool.items()}
+    most = study.settings("text").cases or None
+    return {name: ids[:most] for name, ids in study.pool().items()}
+
+
+def text_folder(study: Study) -> Path:
+    """Folder of the study's captions."""
+    pretraining = study.settings("pretrain")
+    return study.folder(
+        "text",
+        study.name,
+        {name: study.data_key(name) for name in study.datasets},
+        study.settings("text"),
+        list(pretraining.patch),
+        pretraining.include_test,
+    )
 
 
 def caption_step(study: Study, name: str) -> tuple[int, ...]:
@@ -144,7 +152,10 @@ def caption_step(study: Study, name: str) -> tuple[int, ...]:
 
 
 def caption_samples(study: Study, name: str, case: str) -> list[Sample]:
-    """What the captioner sees of a case, position by position, and what was measured there."""
+    """What the captioner sees of a case, position by position, and what was measured there.
+
+    Measured on the slice that it sees; on the whole patch for ``describe``, which reads that.
+    """
     return samples_of(
         case,
         study.pool_image(name, case).numpy(),
@@ -153,6 +164,7 @@ def caption_samples(study: Study, name: str, case: str) -> list[Sample]:
         study.settings("pretrain").patch,
         caption_step(study, name),
         study.settings("text").seed,
+        of_slice=study.settings("text").captioner != "describe",
     )
 
 
@@ -218,8 +230,8 @@ def _agreement(
 ) -> tuple[float, float]:
     """Mean share of words that a caption and a description have in common (Jaccard index).
 
-    Of the description of the same patch, and, as chance level, of the patch that comes half a
-    list later.
+    Of what was measured on the same slice (or patch), and, as chance level, of the one that comes
+    half a list later.
     """
     written, measured = [], []
     axes = study.settings("text").axes

@@ -21,7 +21,7 @@ from gtgm.intensity import normalise
 from gtgm.models.segmenter import divisible_patch, load_segmenter, save_segmenter
 from gtgm.results import Result, load_result, measure
 from gtgm.settings import METHODS, FinetuneSettings, check_choice
-from gtgm.stages.pretraining import pretrain
+from gtgm.stages.pretraining import encoder_identity, pretrain
 from gtgm.stages.record import record
 from gtgm.stages.study import Study
 
@@ -54,7 +54,7 @@ def finetune(
     info, settings = opened.info, study.settings("finetune", dataset)
     labelled = split.labelled(study.fold, fraction, draw)
     test = split.test(study.fold)
-    _read_everything(study, dataset, labelled + test, settings)
+    _read_everything(study, dataset, labelled + test)
     encoder = None
     if method == "gtgm":
         pretrained = pretrain(study)
@@ -63,7 +63,7 @@ def finetune(
         encoder = pretrained.folder
     with measure() as used:
         patch = working_patch(study, dataset)
-        about = describe_model(info, settings, patch)
+        about = describe_model(study, info, settings, patch)
 
         items = VolumeCache(
             lambda case: training_item(study, dataset, case, settings),
@@ -123,21 +123,27 @@ def run_folder(study: Study, dataset: str, method: str, fraction: float, draw: i
             fix="use run_neurons (notebook 04_neuron_segmentation)",
         )
     study.split(dataset).labelled(study.fold, fraction, draw)
-    pool = () if method == "random" else (study.datasets, study.settings("pretrain"))
-    name = f"{dataset}-{method}-{fraction:g}-draw{draw}"
-    settings = study.settings("finetune", dataset)
-    return study.folder("finetune", name, opened.source, str(len(opened.cases)), settings, *pool)
+    return study.folder(
+        "finetune",
+        f"{dataset}-{method}-{fraction:g}-draw{draw}",
+        study.data_key(dataset),
+        study.settings("finetune", dataset),
+        encoder_identity(study, method),
+    )
 
 
-def describe_model(info: DatasetInfo, settings: FinetuneSettings, patch: tuple[int, ...]) -> dict:
+def describe_model(
+    study: Study, info: DatasetInfo, settings: FinetuneSettings, patch: tuple[int, ...]
+) -> dict:
     """What inference needs to know about a segmenter; saved beside its weights."""
     return {
+        "fold": study.fold,
         "dataset": info.name,
         "modality": info.modality,
         "channels": list(info.channels),
         "classes": list(info.classes),
         "patch": list(patch),
-        "spacing": list(settings.spacing),
+        "spacing": list(working_spacing(study, info.name) or ()),
         "overlap": settings.overlap,
         "tta_axes": settings.tta_axes,
         "precision": settings.precision,
@@ -146,9 +152,10 @@ def describe_model(info: DatasetInfo, settings: FinetuneSettings, patch: tuple[i
 
 
 def working_patch(study: Study, dataset: str) -> tuple[int, ...]:
-    """Patch of a run: the settings', else the dataset's, no larger than its largest volume.
+    """Patch of a run: the settings', else the dataset's, rounded up to what the backbone needs.
 
-    Sides are rounded up to what the backbone needs; smaller volumes are padded.
+    Outside the paper's profile it is no larger than the first training cases; smaller volumes are
+    padded.
     """
     info = study.open(dataset).info
     settings = study.settings("finetune", dataset)
@@ -156,10 +163,22 @@ def working_patch(study: Study, dataset: str) -> tuple[int, ...]:
     if study.profile == "paper":
         return divisible_patch(tuple(wanted), study.backbone)
     cases = study.split(dataset).train(study.fold)[:8]
-    shapes = [study.volume(dataset, c, settings.spacing or None).image.shape[1:] for c in cases]
+    spacing = working_spacing(study, dataset)
+    shapes = [study.volume(dataset, case, spacing).image.shape[1:] for case in cases]
     largest = [max(sides) for sides in zip(*shapes, strict=True)]
     return divisible_patch(
         tuple(min(w, s) for w, s in zip(wanted, largest, strict=True)), study.backbone
+    )
+
+
+def working_spacing(study: Study, dataset: str) -> tuple[float, ...] | None:
+    """Voxel size of a run in mm (z, y, x): the settings', in the paper's profile the dataset's.
+
+    None keeps each file's own.
+    """
+    settings = study.settings("finetune", dataset)
+    return settings.spacing or (
+        study.open(dataset).info.spacing if study.profile == "paper" else None
     )
 
 
@@ -167,7 +186,7 @@ def training_item(
     study: Study, dataset: str, case: str, settings: FinetuneSettings
 ) -> dict[str, torch.Tensor]:
     """MONAI dictionary of a training case: ``image`` (C, D, H, W), ``label`` (1, D, H, W)."""
-    volume = study.volume(dataset, case, settings.spacing or None)
+    volume = study.volume(dataset, case, working_spacing(study, dataset))
     image = normalise(volume.image, volume.info.modality, dataset, settings.released_window)
     return {"image": image, "label": volume.label[None]}
 
@@ -228,9 +247,8 @@ def predict_case(
     return segment_volume(network, volume, about)[0]
 
 
-def _read_everything(
-    study: Study, dataset: str, cases: list[str], settings: FinetuneSettings
-) -> None:
+def _read_everything(study: Study, dataset: str, cases: list[str]) -> None:
     """Read every case once: a broken file is found before training, not hours into it."""
+    spacing = working_spacing(study, dataset)
     for case in tqdm(cases, desc=f"read {dataset}", leave=False):
-        study.volume(dataset, case, settings.spacing or None)
+        study.volume(dataset, case, spacing)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors.numpy import load_file, save_file
 
-from gtgm import paths
+from gtgm import loop, paths
+from gtgm.device import accelerator as make_accelerator
 from gtgm.errors import SettingsError
 from gtgm.hashing import to_dict
 from gtgm.models.segmenter import DIVISOR, build_segmenter, save_segmenter
@@ -18,7 +21,7 @@ from gtgm.neurons.segment import evaluate_neurons, predict_affinities, segment_n
 from gtgm.neurons.training import train_affinities
 from gtgm.results import Result, load_result, measure
 from gtgm.settings import METHODS, check_choice
-from gtgm.stages.pretraining import pretrain
+from gtgm.stages.pretraining import encoder_identity, pretrain
 from gtgm.stages.record import record
 from gtgm.stages.study import EM_FRACTION, Study
 
@@ -62,14 +65,21 @@ def run_neurons(
             fix="use finetune (notebook 03_finetuning)",
         )
     settings = study.settings("neurons", dataset)
-    pool = () if method == "random" else (study.datasets, study.settings("pretrain"))
-    name = f"{dataset}-{method}-{fraction:g}-draw{draw}"
-    folder = study.folder("neurons", name, opened.source, settings, *pool)
+    folder = study.folder(
+        "neurons",
+        f"{dataset}-{method}-{fraction:g}-draw{draw}",
+        study.data_key(dataset),
+        settings,
+        encoder_identity(study, method),
+    )
     done = folder / "result.json"
     if done.exists():
         return NeuronRun(folder, load_result(done))
     volume, ranges = study.em_volume(dataset), study.sections(dataset, fraction)
     encoder = pretrain(study).folder if method == "gtgm" else None
+    settings = dataclasses.replace(settings, seed=study.seed + 1000 * draw)
+    device = make_accelerator("no").device
+    torch.manual_seed(settings.seed)
     with measure() as used:
         network = build_segmenter(
             study.backbone,
@@ -85,15 +95,21 @@ def run_neurons(
             volume.raw[train],
             volume.labels[train],
             settings,
-            folder=folder,
-            multiple=multiple,
+            device,
+            folder,
+            multiple,
         )
         flat = is_anisotropic(volume.resolution)
 
         def parts(sections: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             part = slice(*sections)
             affinities = predict_affinities(
-                network, volume.raw[part], settings.patch, bf16=settings.bf16, multiple=multiple
+                network,
+                volume.raw[part],
+                settings.patch,
+                device=device,
+                bf16=settings.bf16,
+                multiple=multiple,
             )
             return affinities, watershed_fragments(affinities, flat), volume.labels[part]
 
@@ -102,6 +118,7 @@ def run_neurons(
         segmentation = segment_neurons(affinities, threshold, flat, fragments)
         rows = evaluate_neurons(segmentation, truth, dataset)
     save_segmenter(network, folder, dataset=dataset, threshold=threshold)
+    loop.remove_checkpoint(folder)
     with paths.atomic(folder / VOLUMES) as temporary:
         arrays = {
             "raw": volume.raw[slice(*ranges.test)],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -16,7 +17,7 @@ from gtgm.intensity import normalise
 from gtgm.models.encoder import from_pretrained
 from gtgm.pool import PatchPool, PooledVolume
 from gtgm.results import Result, load_result, measure
-from gtgm.stages.captioning import CaptionRun, caption
+from gtgm.stages.captioning import CaptionRun, caption, text_folder
 from gtgm.stages.record import record
 from gtgm.stages.study import Study
 from gtgm.views import make_view
@@ -77,7 +78,8 @@ def pretrain(study: Study) -> PretrainRun:
             study.pool_hashes(captions.cases),
             f"pretrain {' '.join(study.datasets)}",
             method=METHOD,
-            n_train=len(volumes),
+            n_train=trained.n_train,
+            n_test=trained.n_held_out,
             summary=summary,
             curves=trained.curves,
         )
@@ -87,15 +89,19 @@ def pretrain(study: Study) -> PretrainRun:
 
 def pretrain_folder(study: Study) -> Path:
     """Folder of the study's pretraining run."""
-    sources = [study.open(name).source for name in study.datasets]
     return study.folder(
         "pretrain",
         f"{study.name}-{METHOD}",
-        list(study.datasets),
-        sources,
-        study.settings("text"),
+        text_folder(study).name,
         study.settings("pretrain"),
     )
+
+
+def encoder_identity(study: Study, method: str) -> Any:
+    """What tells one start of a downstream network from another: enters its run's folder."""
+    if method == "random":
+        return study.settings("pretrain").sizes
+    return pretrain_folder(study).name
 
 
 def example_views(
@@ -112,12 +118,12 @@ def example_views(
 
 def pooled_volumes(study: Study, captions: CaptionRun) -> list[PooledVolume]:
     """Normalised volumes of the pool with their caption stores, loaded when they are needed."""
-    released = study.settings("finetune").released_window
+    released = study.settings("pretrain").released_scale
 
     def load(key: tuple[str, str]) -> torch.Tensor:
         name, case = key
-        modality = study.open(name).info.modality
-        return normalise(study.pool_image(name, case), modality, name, released)
+        image = study.pool_image(name, case)
+        return image / 255 if released else normalise(image, study.open(name).info.modality, name)
 
     cache = VolumeCache(load, lambda image: image.nbytes)
     return [

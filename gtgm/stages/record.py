@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
+import shlex
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def record(
         fields: others of :class:`gtgm.results.Result`.
     """
     names = [dataset] if isinstance(dataset, str) else list(dataset)
+    started = datetime.now(UTC) - timedelta(seconds=used.wall_seconds)
     opened = [study.open(name) for name in names]
     method = fields.get("method")
     pool = study.name if isinstance(dataset, tuple) else dataset
@@ -45,15 +47,14 @@ def record(
     if "fraction" in fields:
         identity += [f"{fields['fraction']:g}", f"draw{fields['draw']}"]
     identity += [study.backbone, study.protocol, f"fold{study.fold}", f"seed{study.seed}"]
-    options = [f"--profile {study.profile}", f"--backbone {study.backbone}", f"--fold {study.fold}"]
-    if study.protocol != "corrected":
-        options.append(f"--protocol {study.protocol}")
+    # The digest of the folder stands for everything else that makes the run what it is.
+    identity += [study.profile, path.parent.name.rpartition("-")[2]]
     sources = {o.source for o in opened}
     unit = os.environ.get("GTGM_UNIT")
     return save_result(
         path,
         **{
-            "id": "-".join(str(part) for part in [*identity, study.profile] if part is not None),
+            "id": "-".join(str(part) for part in identity if part is not None),
             "stage": stage,
             "dataset": names[0] if isinstance(dataset, str) else names,
             "source": "real" if sources == {"real"} else "phantom",
@@ -67,8 +68,24 @@ def record(
             "wall_seconds": round(used.wall_seconds, 1),
             "peak_memory_gb": round(used.peak_memory_gb, 2),
             "notebook": f"executed/{unit}.ipynb" if unit else None,
-            "command": f"gtgm {command} {' '.join(options)}",
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": " ".join(["gtgm", command, *_options(study, dataset, sources)]),
+            "started": started.isoformat(timespec="seconds"),
             **fields,
         },
     )
+
+
+def _options(study: Study, dataset: str | tuple[str, ...], sources: set[str]) -> list[str]:
+    """Command-line options that differ from the defaults."""
+    options = [f"--profile {study.profile}"]
+    if isinstance(dataset, str) and study.datasets != (dataset,):
+        options.append(f"--pool {' '.join(study.datasets)}")
+    defaults = {"protocol": "corrected", "backbone": "unet", "fold": 0, "seed": 0}
+    options += [
+        f"--{name} {getattr(study, name)}"
+        for name, default in defaults.items()
+        if getattr(study, name) != default
+    ]
+    for stage, values in study.changes.items():
+        options += [f"--set {shlex.quote(f'{stage}.{name}={v}')}" for name, v in values.items()]
+    return [*options, "--data DIR"] if "real" in sources else options

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -36,7 +35,7 @@ class Study:
         datasets: names of the registry; pretraining pools them, so they share a modality or not
             as the reader likes.
         profile: ``tiny``, ``demo``, ``cpu`` or ``paper`` (``presets.toml``).
-        protocol: ``corrected``, or ``as_released`` with every option of the authors' code.
+        protocol: ``corrected``, or ``as_released`` with the options of `deviations.md`.
         backbone: ``unet``, ``resnet50`` or ``swin``.
         fold: held-out fold; its cases are never pretrained on, unless the protocol says so.
         seed: of weights and draws.
@@ -68,6 +67,15 @@ class Study:
             check_choice("stage", stage, STAGES)
         for stage in STAGES:
             self.settings(stage)
+        pretraining, axes = self.settings("pretrain"), self.settings("text").axes
+        changed = set(pretraining.flip_axes) | (set("HW") if pretraining.transpose else set())
+        if self.protocol == "corrected" and changed & set(axes):
+            raise SettingsError(
+                f"views change {', '.join(sorted(changed & set(axes)))}, which captions name",
+                where="pretrain.flip_axes and text.axes",
+                expected="captions that stay true in every view",
+                fix="leave these axes out of one of the two settings",
+            )
 
     def settings(self, stage: str, dataset: str = "") -> Any:
         """Resolved settings of a stage, for a dataset if it matters."""
@@ -127,14 +135,19 @@ class Study:
         save_figure(figure, self.root / "figures" / name, caption, credit)
         return figure
 
-    def pool(self, include_test: bool = False) -> dict[str, list[str]]:
+    def data_key(self, name: str) -> str:
+        """Source and a hash of the dataset's ids and file sizes: other data, another folder."""
+        opened = self.open(name)
+        files = [(c.id, *(p.stat().st_size for p in (c.image, c.label) if p)) for c in opened.cases]
+        return f"{opened.source}-{settings_hash(files)}"
+
+    def pool(self) -> dict[str, list[str]]:
         """Cases per dataset that pretraining may read: the training cases of the fold.
 
-        EM volumes count as lateral tiles of their training sections.
-
-        Args:
-            include_test: add the fold's test cases, the named leak of `deviations.md`, row 10.
+        EM volumes count as lateral tiles of their training sections. The pretraining setting
+        ``include_test`` adds the test cases, or all sections: the leak of `deviations.md`, row 10.
         """
+        include_test = self.settings("pretrain").include_test
         pools = {}
         for name in self.datasets:
             if self.open(name).info.format == "cremi":
@@ -150,8 +163,9 @@ class Study:
         dataset = self.open(name)
         if dataset.info.format != "cremi":
             return self.volume(name, case).image
-        start, stop = self.sections(name).train
-        raw = self.em_volume(name).raw[start:stop]
+        raw = self.em_volume(name).raw
+        if not self.settings("pretrain").include_test:
+            raw = raw[slice(*self.sections(name).train)]
         row, column = (int(digit) for digit in case[-2:])
         height, width = (n // EM_TILES for n in raw.shape[1:])
         tile = raw[:, row * height : (row + 1) * height, column * width : (column + 1) * width]
@@ -196,7 +210,7 @@ class Study:
                 + ", ".join(leaked[:3]),
                 where=name,
                 expected="pretraining on training cases only",
-                fix="remove the duplicates, or name the leak with include_test=true",
+                fix="remove the duplicates, or name the leak: pretrain.include_test=true",
             )
 
     @cached_property
@@ -218,7 +232,3 @@ class Study:
             return cremi.read(self.open(name).cases[0].image)
 
         return VolumeCache(load, lambda v: v.raw.nbytes + v.labels.nbytes)
-
-    def with_(self, **changes: Any) -> Study:
-        """A copy with other fields; opened datasets are opened again."""
-        return dataclasses.replace(self, **changes)

@@ -9,7 +9,8 @@ from typing import Protocol
 import numpy as np
 
 from gtgm.errors import SettingsError
-from gtgm.text.describe import Facts, check_axes
+from gtgm.settings import check_axes
+from gtgm.text.describe import Facts
 
 CHAT = "chat:"
 
@@ -39,7 +40,7 @@ class DescribeCaptioner:
     """
 
     def __init__(self, axes: str = "DH") -> None:
-        check_axes(axes)
+        check_axes("axes", axes)
         self.axes = axes
         self.name = f"describe[{axes}]"
 

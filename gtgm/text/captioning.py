@@ -40,7 +40,7 @@ class Sample:
         channel: index of the channel.
         pixels: the slice, uint8 (h, w). CT and MRI are shown as radiologists look at them: anterior
             up, the patient's right on the left.
-        facts: of the whole patch.
+        facts: of the whole patch, or of the slice alone.
     """
 
     origin: Position
@@ -129,16 +129,17 @@ def describe_slices(
         axes: axes along which the sentences may name a side or position.
         volumes, info, patch, step, seed: as in :func:`caption_volumes`; take another seed than
             there, so that the captioner does not caption the very slices that it learnt from.
-        slices_per_patch: slices of each patch, spread over its depth; all get the same sentence.
+        slices_per_patch: slices of each patch, spread over its depth.
 
     Returns:
-        Slices, uint8 (h, w), and as many sentences.
+        Slices, uint8 (h, w), and as many sentences, each of what is measured on its slice alone:
+        a captioner cannot learn to say what it cannot see.
     """
     slices: list[np.ndarray] = []
     texts: list[str] = []
     for case, image, spacing in volumes:
         plan = _plan(case, np.shape(image), patch, step, seed)
-        for sample in _samples(np.asarray(image), spacing, info, plan, slices_per_patch):
+        for sample in _samples(np.asarray(image), spacing, info, plan, True, slices_per_patch):
             slices.append(sample.pixels)
             texts.append(sample.facts.sentence(axes))
     return slices, texts
@@ -152,9 +153,15 @@ def samples_of(
     patch: Sequence[int],
     step: Sequence[int] = (),
     seed: int = 0,
+    of_slice: bool = False,
 ) -> list[Sample]:
-    """All positions of one volume (C, D, H, W), for a look at what the captioner sees."""
-    return _samples(np.asarray(image), spacing, info, _plan(case, image.shape, patch, step, seed))
+    """All positions of one volume (C, D, H, W), for a look at what the captioner sees.
+
+    Args:
+        of_slice: measure the facts on the slice that is shown, not on the whole patch.
+    """
+    plan = _plan(case, image.shape, patch, step, seed)
+    return _samples(np.asarray(image), spacing, info, plan, of_slice)
 
 
 def to_grey(channel: np.ndarray, modality: str) -> np.ndarray:
@@ -192,6 +199,7 @@ def _samples(
     spacing: Sequence[float],
     info: DatasetInfo,
     plan: Sequence[_Spot],
+    of_slice: bool = False,
     slices_per_patch: int = 1,
 ) -> list[Sample]:
     channels = {spot.channel for spot in plan}
@@ -200,19 +208,17 @@ def _samples(
     samples = []
     for spot in plan:
         box = tuple(slice(o, o + s) for o, s in zip(spot.origin, spot.size, strict=True))
-        measured = facts(
-            image[(slice(None), *box)],
-            info,
-            spot.origin,
-            image.shape[1:],
-            spacing,
-            reference[spot.channel],
-            spot.channel,
-        )
+
+        def measure(origin: Position, cut: np.ndarray, channel: int = spot.channel) -> Facts:
+            return facts(cut, info, origin, image.shape[1:], spacing, reference[channel], channel)
+
+        patch = image[(slice(None), *box)]
+        whole = None if of_slice else measure(spot.origin, patch)
         depth, cut = spot.size[0], grey[spot.channel][box]
         for number in range(min(slices_per_patch, depth)):
             index = (spot.slice + number * depth // slices_per_patch) % depth
             pixels = cut[index] if info.modality == "EM" else cut[index, ::-1, ::-1]
+            first, *rest = spot.origin
             samples.append(
                 Sample(
                     spot.origin,
@@ -220,7 +226,7 @@ def _samples(
                     index,
                     spot.channel,
                     np.ascontiguousarray(pixels),
-                    measured,
+                    whole or measure((first + index, *rest), patch[:, index : index + 1]),
                 )
             )
     return samples

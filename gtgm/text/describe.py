@@ -14,7 +14,8 @@ import numpy as np
 from scipy import ndimage
 
 from gtgm.datasets.registry import DatasetInfo
-from gtgm.errors import DataError, SettingsError
+from gtgm.errors import DataError
+from gtgm.settings import check_axes
 from gtgm.text import structures
 from gtgm.text.structures import Structures
 
@@ -85,7 +86,7 @@ class Facts:
             axes: axes, a subset of ``DHW``, along which a side or a position may be named. Leave
                 out the axes that augmentation flips: a flip would make the word false.
         """
-        check_axes(axes)
+        check_axes("axes", axes)
         place = self._place(axes)
         head = f"{self.plane} {self.subject}" if self.modality != "EM" else self.subject
         parts = [f"{head}, {place} part" if place else head, self._intensity()]
@@ -184,12 +185,6 @@ def subject(modality: str, anatomy: str, channel: str = "") -> str:
     """Modality and anatomy in words, such as ``T2w MRI of the brain``."""
     name = "electron micrograph" if modality == "EM" else modality
     return f"{channel} {name} of the {' and '.join(anatomy.split(', '))}".strip()
-
-
-def check_axes(axes: str) -> None:
-    """SettingsError unless ``axes`` is a subset of ``DHW``."""
-    if set(axes) - set(AXES):
-        raise SettingsError(f"axes are {axes!r}", expected="letters of 'DHW', such as 'DH'")
 
 
 def _word(words: Sequence[str], value: float, limits: Sequence[float]) -> str:
