@@ -36,7 +36,12 @@ class SkipDecoder(nn.Module):
         self.reduce = nn.ModuleList(nn.Conv3d(deep, skip, 1) for deep, skip in steps)
         self.refine = nn.ModuleList(ResidualBlock(2 * skip, skip) for _, skip in steps)
         self.reduce_last = nn.Conv3d(channels[0], full_resolution, 1)
-        self.refine_last = ResidualBlock(full_resolution + in_channels, full_resolution)
+        # One convolution here, not two: at full resolution a second one takes a quarter of the step.
+        self.refine_last = nn.Sequential(
+            nn.Conv3d(full_resolution + in_channels, full_resolution, 3, padding=1, bias=False),
+            nn.InstanceNorm3d(full_resolution, affine=True),
+            nn.LeakyReLU(0.01, inplace=True),
+        )
         self.scores = nn.Conv3d(full_resolution, out_channels, 1)
 
     def forward(self, volume: torch.Tensor, maps: Sequence[torch.Tensor]) -> torch.Tensor:
