@@ -33,9 +33,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from gtgm import loop
 from gtgm.device import accelerator as make_accelerator
-from gtgm.device import step_generator
+from gtgm.device import safe_precision, step_generator
 from gtgm.errors import DataError
 from gtgm.hashing import settings_hash
+from gtgm.models.encoder import DIVISOR
 from gtgm.models.segmenter import build_segmenter
 from gtgm.pool import pad_to
 from gtgm.settings import FinetuneSettings
@@ -92,7 +93,8 @@ def finetune(
     """
     if not cases:
         raise DataError("no labelled case to train on", expected="at least one")
-    accelerator = make_accelerator(settings.precision)
+    precision = safe_precision(settings.precision, patch, DIVISOR[backbone])
+    accelerator = make_accelerator(precision)
     torch.manual_seed(seed)
     network = build_segmenter(backbone, channels, len(classes) + 1, pretrained, **(sizes or {}))
     network = network.to(accelerator.device, memory_format=torch.channels_last_3d)

@@ -17,12 +17,12 @@ from safetensors.torch import load_file, save_file
 
 from gtgm import loop, paths
 from gtgm.device import accelerator as make_accelerator
-from gtgm.device import step_generator
+from gtgm.device import safe_precision, step_generator
 from gtgm.errors import DataError, SettingsError
 from gtgm.hashing import settings_hash
 from gtgm.intensity import unit_range
 from gtgm.losses import alignment_targets, cross_correlation, vlp_loss, vr_loss
-from gtgm.models.encoder import build_encoder, save_pretrained
+from gtgm.models.encoder import DIVISOR, build_encoder, save_pretrained
 from gtgm.models.heads import VisionLanguageModel
 from gtgm.pool import PatchPool, PooledVolume
 from gtgm.retrieval import retrieval, similarity_matrix
@@ -75,7 +75,8 @@ def pretrain(
     """
     _check(settings, volumes)
     folder = Path(folder)
-    accelerator = make_accelerator(settings.precision)
+    precision = safe_precision(settings.precision, settings.patch, DIVISOR[backbone])
+    accelerator = make_accelerator(precision)
     torch.manual_seed(seed)
     model = VisionLanguageModel(
         build_encoder(backbone, 1, **settings.sizes),

@@ -85,6 +85,8 @@ class PretrainSettings:
         include_test: captioning and pretraining read the fold's test cases (row 10), a named leak.
         held_out: share of the training cases kept for measuring retrieval.
         schedule: ``onecycle``, or ``restarts`` (cosine with warm restarts, as released).
+        precision: ``bf16``, ``fp16`` or ``no``; see :func:`gtgm.device.safe_precision`. Only ``no``
+            is exactly repeatable.
         sizes: other sizes of the backbone than its own default; downstream networks share them.
     """
 

@@ -36,7 +36,7 @@ class SkipDecoder(nn.Module):
         self.reduce = nn.ModuleList(nn.Conv3d(deep, skip, 1) for deep, skip in steps)
         self.refine = nn.ModuleList(ResidualBlock(2 * skip, skip) for _, skip in steps)
         self.reduce_last = nn.Conv3d(channels[0], full_resolution, 1)
-        # One convolution here, not two: at full resolution a second one takes a quarter of the step.
+        # One convolution, not two: at full resolution the second takes a quarter of a step.
         self.refine_last = nn.Sequential(
             nn.Conv3d(full_resolution + in_channels, full_resolution, 3, padding=1, bias=False),
             nn.InstanceNorm3d(full_resolution, affine=True),

@@ -22,6 +22,8 @@ BACKBONES: dict[str, type[nn.Module]] = {
     "resnet50": ResNetEncoder,
     "swin": SwinEncoder,
 }
+#: Stride of the deepest map; patches are multiples of it.
+DIVISOR = {"unet": 8, "resnet50": 16, "swin": 32}
 CONFIG, WEIGHTS = "config.json", "encoder.safetensors"
 
 

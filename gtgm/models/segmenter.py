@@ -14,6 +14,7 @@ from gtgm.errors import WeightsError
 from gtgm.models.decoder import SkipDecoder
 from gtgm.models.encoder import (
     CONFIG,
+    DIVISOR,
     build_encoder,
     from_pretrained,
     load_matching,
@@ -23,7 +24,6 @@ from gtgm.models.encoder import (
 from gtgm.models.swin import SwinEncoder, swin_unetr
 
 WEIGHTS = "segmenter.safetensors"
-DIVISOR = {"unet": 8, "resnet50": 16, "swin": 32}
 
 
 class Segmenter(nn.Module):

@@ -12,9 +12,11 @@ from safetensors.numpy import load_file, save_file
 
 from gtgm import loop, paths
 from gtgm.device import accelerator as make_accelerator
+from gtgm.device import safe_precision
 from gtgm.errors import SettingsError
 from gtgm.hashing import to_dict
-from gtgm.models.segmenter import DIVISOR, build_segmenter, save_segmenter
+from gtgm.models.encoder import DIVISOR
+from gtgm.models.segmenter import build_segmenter, save_segmenter
 from gtgm.neurons.agglomeration import choose_threshold
 from gtgm.neurons.fragments import is_anisotropic, watershed_fragments
 from gtgm.neurons.segment import evaluate_neurons, predict_affinities, segment_neurons
@@ -77,7 +79,9 @@ def run_neurons(
         return NeuronRun(folder, load_result(done))
     volume, ranges = study.em_volume(dataset), study.sections(dataset, fraction)
     encoder = pretrain(study).folder if method == "gtgm" else None
-    settings = dataclasses.replace(settings, seed=study.seed + 1000 * draw)
+    wanted = "bf16" if settings.bf16 else "no"
+    bf16 = safe_precision(wanted, settings.patch, DIVISOR[study.backbone]) == "bf16"
+    settings = dataclasses.replace(settings, seed=study.seed + 1000 * draw, bf16=bf16)
     device = make_accelerator("no").device
     torch.manual_seed(settings.seed)
     with measure() as used:
