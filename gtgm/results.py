@@ -88,7 +88,7 @@ class Result:
     notebook: str | None = None
     command: str | None = None
     started: str | None = None
-    path: Path | None = field(default=None, compare=False)
+    path: Path | None = field(default=None, compare=False, repr=False)
 
     @property
     def datasets(self) -> list[str]:

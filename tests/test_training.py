@@ -48,7 +48,7 @@ def train(folder, settings=FINE, **changes):
 
 
 def test_finetuning_learns(tmp_path):
-    trained = train(tmp_path, dataclasses.replace(FINE, steps=60))
+    trained = train(tmp_path, dataclasses.replace(FINE, steps=120))
     values = [v for _, v in trained.curves["loss"]]
     assert values[-1] < 0.5 * values[0]
     image = ball("3")
