@@ -33,19 +33,19 @@ def test_parameters_are_literals_that_the_notebooks_have(tmp_path):
 def test_real_data_is_pretrained_on_alone_and_at_all_fractions(shared_data, tmp_path):
     units = plan("demo", ["mri"], shared_data / "msd", tmp_path)
     real = [u for u in units if u.parameters.get("dataset") == "Task04_Hippocampus"]
-    assert [u.parameters["methods"] for u in real] == [["random"], ["gtgm"]]
+    assert [u.parameters["methods"] for u in real] == [["random"]] * 3 + [["gtgm"]] * 3
     assert all(u.parameters["pool"] == ["Task04_Hippocampus"] for u in real)
-    assert all(u.parameters["fractions"] == [1.0, 0.1, 0.01] for u in real)
-    assert all(u.parameters["draws"] == [1, 1, 3] for u in real)
+    assert [u.parameters["fractions"] for u in real] == [[1.0], [0.1], [0.01]] * 2
+    assert [u.parameters["draws"] for u in real] == [[1], [1], [3]] * 2
     pools = [u.parameters["datasets"] for u in units if "datasets" in u.parameters]
     assert sorted(map(len, pools)) == [1, 1, 4 - 1, 4 - 1]
 
 
 def test_random_initialisation_does_not_wait_for_pretraining(shared_data, tmp_path):
     units = {u.name: u for u in plan("demo", ["mri"], shared_data / "msd", tmp_path)}
-    needs = units["03_finetuning-Task04_Hippocampus-random"].needs
+    needs = units["03_finetuning-Task04_Hippocampus-random-0.1"].needs
     assert not any("pretraining" in name for name in needs)
-    needs = units["03_finetuning-Task04_Hippocampus-gtgm"].needs
+    needs = units["03_finetuning-Task04_Hippocampus-gtgm-0.1"].needs
     assert needs == ("02-pretraining-mri-Task04_Hippocampus",)
 
 

@@ -19,7 +19,7 @@ REPRODUCTIONS = ("demo", "paper")
 #: They order nothing and limit nothing; `--dry-run` shows them.
 ESTIMATES = {
     "demo": {"text": 60, "pretrain": 60, "finetune": 70, "neurons": 80},
-    "cpu": {"text": 150, "pretrain": 300, "finetune": 900, "neurons": 400},
+    "cpu": {"text": 120, "pretrain": 160, "finetune": 220, "neurons": 300},
     "paper": {"text": 7200, "pretrain": 180000, "finetune": 14400, "neurons": 86400},
 }
 
@@ -131,9 +131,7 @@ def _pool(
             }
             parts = [notebook, name]
             if sizes != "demo":
-                parts += methods
-            if sizes == "paper":
-                parts.append(f"{fractions[0]:g}")
+                parts += [*methods, f"{fractions[0]:g}"]
             needs = (text.name,) if methods == ["random"] else (pretraining.name,)
             units.append(
                 Unit("-".join(parts), f"{notebook}.ipynb", parameters, needs, seconds[stage])
@@ -147,11 +145,8 @@ def _runs(sizes: str, full: float, few: list[float]) -> list[tuple[list[str], li
         return [(["random", "gtgm"], [full], [1])]
     fractions = [full, *few]
     draws = [3 if fraction <= 0.01 else 1 for fraction in fractions]
-    methods = (["random"], ["gtgm"])
-    if sizes == "cpu":
-        return [(method, fractions, draws) for method in methods]
     return [
         (method, [fraction], [number])
-        for method in methods
+        for method in (["random"], ["gtgm"])
         for fraction, number in zip(fractions, draws, strict=True)
     ]
