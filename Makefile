@@ -13,7 +13,7 @@ reproduce: $(READY)  ## all tables and figures; ARGS="--data DIR --tables mri" a
 # One thread per worker: two workers on two cores.
 test: export OMP_NUM_THREADS ?= 1
 test: $(READY)  ## unit tests and notebooks
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lab: $(READY)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=. notebooks/00_quickstart.ipynb $(ARGS)

@@ -1,4 +1,4 @@
-"""The command line: the same stages that the notebooks run."""
+"""The GTGM companion on the command line: the stages that the notebooks run."""
 
 from __future__ import annotations
 
