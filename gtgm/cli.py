@@ -7,6 +7,7 @@ import ast
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,18 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"gtgm {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_data(commands)
-    _add_caption(commands)
-    _add_pretrain(commands)
+    _add_pool_stage(
+        commands,
+        "caption",
+        "write captions of a pool's training volumes (stage 1)",
+        "gtgm caption Task04_Hippocampus --data data --set text.captioner=describe",
+    )
+    _add_pool_stage(
+        commands,
+        "pretrain",
+        "train an image encoder on patches and captions (stage 2)",
+        "gtgm pretrain Task04_Hippocampus --data data --set pretrain.steps=500",
+    )
     _add_finetune(commands)
     _add_evaluate(commands)
     _add_segment(commands)
@@ -188,45 +199,18 @@ def _data_verify(options: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
-def _add_caption(commands: Any) -> None:
-    parser = _command(
-        commands,
-        "caption",
-        _caption,
-        "write captions of a pool's training volumes (stage 1)",
-        "gtgm caption Task04_Hippocampus --data data --set text.captioner=describe",
-    )
+def _add_pool_stage(commands: Any, name: str, about: str, example: str) -> None:
+    parser = _command(commands, name, partial(_pool_stage, name), about, example)
     parser.add_argument("datasets", nargs="+")
     _study_options(parser)
 
 
-def _caption(options: argparse.Namespace) -> int:
-    from gtgm.stages import caption
+def _pool_stage(name: str, options: argparse.Namespace) -> int:
+    from gtgm import stages
 
-    run = caption(_study(options, options.datasets))
+    run = getattr(stages, name)(_study(options, options.datasets))
     _show(run.result)
-    print(f"captions: {run.folder / 'captions'}")
-    return 0
-
-
-def _add_pretrain(commands: Any) -> None:
-    parser = _command(
-        commands,
-        "pretrain",
-        _pretrain,
-        "train an image encoder on patches and captions (stage 2)",
-        "gtgm pretrain Task04_Hippocampus --data data --set pretrain.steps=500",
-    )
-    parser.add_argument("datasets", nargs="+")
-    _study_options(parser)
-
-
-def _pretrain(options: argparse.Namespace) -> int:
-    from gtgm.stages import pretrain
-
-    run = pretrain(_study(options, options.datasets))
-    _show(run.result)
-    print(f"encoder: {run.folder}")
+    print(f"written to {run.folder}")
     return 0
 
 
