@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 
 
@@ -19,7 +19,16 @@ def accelerator(precision: str = "bf16") -> Accelerator:
     # accelerate keeps one precision per process; a notebook runs stages of different precision.
     if AcceleratorState._shared_state:
         AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=precision)
+    return Accelerator(mixed_precision=precision, cpu=process_state().device.type == "cpu")
+
+
+def process_state() -> PartialState:
+    """Rank and number of processes, on CPUs too.
+
+    accelerate joins the processes of ``torchrun`` on CPUs only if it is told that it runs on CPUs;
+    otherwise each would silently train alone.
+    """
+    return PartialState(cpu=not torch.accelerator.is_available())
 
 
 def step_generator(seed: int, step: int, rank: int = 0) -> np.random.Generator:

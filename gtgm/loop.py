@@ -29,8 +29,14 @@ def make_schedule(
     """
     if name == "onecycle":
         peaks = [group["lr"] for group in optimizer.param_groups]
+        total = max(steps, 3)
+        # torch divides by the length of the warm-up less one step, which must not be zero.
         return torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, peaks, total_steps=max(steps, 2), pct_start=0.1, cycle_momentum=False
+            optimizer,
+            peaks,
+            total_steps=total,
+            pct_start=max(0.1, 1.5 / total),
+            cycle_momentum=False,
         )
     if name == "restarts":
         period = max(1, int(steps // 4 // batch * 0.4))

@@ -23,7 +23,7 @@ from gtgm.hashing import settings_hash
 from gtgm.intensity import unit_range
 from gtgm.losses import alignment_targets, cross_correlation, vlp_loss, vr_loss
 from gtgm.models.encoder import DIVISOR, build_encoder, save_pretrained
-from gtgm.models.heads import VisionLanguageModel
+from gtgm.models.heads import VisionLanguageModel, join
 from gtgm.pool import PatchPool, PooledVolume
 from gtgm.retrieval import retrieval, similarity_matrix
 from gtgm.settings import PretrainSettings
@@ -112,7 +112,7 @@ def pretrain(
         views = [make_view(patches, settings, generator) for _ in range(2)]
         with accelerator.autocast():
             out = trained(*views, embeddings[captions])
-        vlp, vr = losses(out, captions, settings, accelerator)
+        vlp, vr = losses(out, captions, settings)
         loss = vlp + settings.weight_vr * vr
         optimizer.zero_grad(set_to_none=True)
         accelerator.backward(loss)
@@ -137,15 +137,11 @@ def losses(
     out: dict[str, torch.Tensor],
     captions: torch.Tensor,
     settings: PretrainSettings,
-    accelerator=None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """L_VLP over both views and L_VR, as the protocol writes them (`method.md`)."""
     targets = None
     if settings.equal_captions:
-        joined = captions
-        if settings.gather and accelerator is not None:
-            joined = accelerator.gather(captions)
-        targets = alignment_targets(joined)
+        targets = alignment_targets(join(captions) if settings.gather else captions)
     reduction = "sum" if settings.clip_sum else "mean"
     vlp = sum(
         vlp_loss(out[view], out["text"], settings.temperature, targets, reduction)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from gtgm.device import safe_precision, step_generator
 from gtgm.models.encoder import DIVISOR
 from gtgm.models.segmenter import build_segmenter
+from gtgm.paths import ROOT
 
 
 def gradients(shape: tuple[int, ...]) -> list[torch.Tensor]:
@@ -49,3 +54,24 @@ def test_step_random_numbers_depend_on_seed_step_and_rank_alone():
 
     assert draw(1, 2, 0) == draw(1, 2, 0)
     assert len({draw(1, 2, 0), draw(1, 2, 1), draw(1, 3, 0), draw(2, 2, 0)}) == 4
+
+
+def test_processes_of_a_launcher_train_together_on_cpus(tmp_path, free_port):
+    script = tmp_path / "job.py"
+    script.write_text(
+        "import torch\n"
+        "from gtgm.device import accelerator, process_state\n"
+        "state = process_state()\n"
+        "model = accelerator('no').prepare(torch.nn.Linear(2, 2))\n"
+        "print(f'{type(model).__name__} of {state.num_processes};', end='', flush=True)\n"
+    )
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={free_port}"]
+    done = subprocess.run(
+        [sys.executable, *launcher, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("DistributedDataParallel of 2;") == 2

@@ -33,6 +33,13 @@ def test_one_cycle_rises_to_the_peak_and_ends_near_zero():
     assert found[-1] < 1e-4
 
 
+@pytest.mark.parametrize("steps", [*range(1, 25), 100])
+def test_one_cycle_works_for_every_length(steps):
+    found = rates("onecycle", steps)
+    assert len(found) == steps
+    assert all(0 < rate <= 0.1 + 1e-9 for rate in found)
+
+
 def test_restarts_have_the_released_period():
     found = rates("restarts", 400)
     period = int(400 // 4 // 2 * 0.4)

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 
 from gtgm import pretrain as training
 from gtgm.cache import VolumeCache
-from gtgm.device import step_generator
+from gtgm.device import process_state, step_generator
 from gtgm.intensity import normalise
 from gtgm.models.encoder import from_pretrained
 from gtgm.pool import PatchPool, PooledVolume
@@ -51,7 +50,7 @@ def pretrain(study: Study) -> PretrainRun:
     if done.exists():
         return PretrainRun(folder, load_result(done))
     # Under `accelerate launch` one process captions; the others wait, and then read.
-    state = PartialState()
+    state = process_state()
     with state.main_process_first():
         captions = caption(study)
     settings = study.settings("pretrain")
