@@ -70,7 +70,7 @@ def pretrain(
         Curves (``loss``, ``vlp``, ``vr`` per logged step) and held-out scores.
 
     Raises:
-        SettingsError: a batch of one, or a transpose of a patch that is not square.
+        SettingsError: a transpose of a patch whose sections are not square.
         DataError: fewer than two volumes.
     """
     _check(settings, volumes)
@@ -134,9 +134,7 @@ def pretrain(
 
 
 def losses(
-    out: dict[str, torch.Tensor],
-    captions: torch.Tensor,
-    settings: PretrainSettings,
+    out: dict[str, torch.Tensor], captions: torch.Tensor, settings: PretrainSettings
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """L_VLP over both views and L_VR, as the protocol writes them (`method.md`)."""
     targets = None
