@@ -42,7 +42,7 @@ def step_generator(seed: int, step: int, rank: int = 0) -> np.random.Generator:
     return generator
 
 
-def safe_precision(precision: str, patch: Sequence[int], coarsest: int) -> str:
+def safe_precision(precision: str, patch: Sequence[int], coarsest: int | Sequence[int]) -> str:
     """``no`` (fp32) in place of ``bf16`` where a CPU computes wrong gradients.
 
     torch 2.13 with oneDNN 3.12: the bf16 weight gradient of a 3×3×3 convolution on a grid of two
@@ -52,8 +52,10 @@ def safe_precision(precision: str, patch: Sequence[int], coarsest: int) -> str:
     Args:
         precision: that is asked for.
         patch: voxels (z, y, x).
-        coarsest: stride of the backbone's deepest map.
+        coarsest: stride of the backbone's deepest map, one for all axes or (z, y, x).
     """
-    if precision == "bf16" and not torch.cuda.is_available() and min(patch) < 3 * coarsest:
+    strides = [coarsest] * 3 if isinstance(coarsest, int) else coarsest
+    small = any(p < 3 * s for p, s in zip(patch, strides, strict=True))
+    if precision == "bf16" and not torch.cuda.is_available() and small:
         return "no"
     return precision

@@ -8,8 +8,10 @@ import pytest
 import torch
 from monai.networks.nets import SwinUNETR
 from safetensors.torch import load_file, save_file
+from torch import nn
 
-from gtgm.errors import SettingsError, WeightsError
+from gtgm.errors import DataError, SettingsError, WeightsError
+from gtgm.models.decoder import SkipDecoder
 from gtgm.models.encoder import (
     build_encoder,
     from_pretrained,
@@ -29,7 +31,13 @@ SMALL = {
     "resnet50": {"layers": [1, 1, 1, 1], "width": 4},
     "swin": {"depths": [1, 1, 1, 1], "feature_size": 12},
 }
+FLAT = {
+    "unet": {"features": [4, 6, 8], "strides": [[2, 2, 2]] * 3, "anisotropic": True},
+    "resnet50": {"layers": [1, 2, 1, 1], "width": 4, "anisotropic": True},
+    "swin": {"depths": [1, 1, 1, 1], "feature_size": 12, "anisotropic": True},
+}
 SIDE = {"unet": (12, 14, 9), "resnet50": (16, 32, 24), "swin": (64, 32, 32)}
+FLAT_SIDE = {"unet": (9, 20, 26), "resnet50": (9, 64, 32), "swin": (12, 32, 64)}
 
 
 @pytest.mark.parametrize("backbone", SMALL)
@@ -155,3 +163,165 @@ def test_segmenter_round_trip(backbone, tmp_path):
 def test_patches_are_rounded_up():
     assert divisible_patch((40, 56, 40), "unet") == (40, 56, 40)
     assert divisible_patch((35, 50, 36), "swin") == (64, 64, 64)
+    assert divisible_patch([18, 160, 161], (4, 32, 32)) == (20, 160, 192)
+
+
+def without_norm(network: nn.Module) -> nn.Module:
+    """Instance norm, which looks at the whole volume, taken out; batch norm fixed by `eval`."""
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.InstanceNorm3d):
+                setattr(module, name, nn.Identity())
+    return network.eval()
+
+
+def changed_sections(function, volume: torch.Tensor, section: int) -> list[list[int]]:
+    """For every output, the sections that depend on one section of the volume."""
+    other = volume.clone()
+    other[:, :, section] = torch.randn_like(other[:, :, section])
+    with torch.no_grad():
+        pairs = zip(function(volume), function(other), strict=True)
+        return [
+            [z for z in range(a.shape[2]) if not torch.equal(a[:, :, z], b[:, :, z])]
+            for a, b in pairs
+        ]
+
+
+@pytest.mark.parametrize("backbone", FLAT)
+def test_anisotropic_shapes(backbone):
+    network = build_segmenter(backbone, 2, 3, **FLAT[backbone])
+    depth, height, width = FLAT_SIDE[backbone]
+    volume = torch.randn(2, 2, depth, height, width)
+    shapes = [m.shape[2:] for m in network.encoder(volume)]
+    assert shapes[0] == (depth, height // 2, width // 2)
+    assert shapes[1] == (depth, height // 4, -(-width // 4))
+    assert shapes[-1][0] < depth
+    scores = network(volume)
+    assert scores.shape == (2, 3, depth, height, width)
+    scores.sum().backward()
+    assert all(p.grad is not None for p in network.parameters())
+
+
+@pytest.mark.parametrize("backbone", FLAT)
+def test_tensor_names_do_not_depend_on_anisotropy(backbone):
+    flat = build_segmenter(backbone, 1, 3, **FLAT[backbone]).state_dict()
+    cubic = build_segmenter(backbone, 1, 3, **{**FLAT[backbone], "anisotropic": False}).state_dict()
+    assert list(flat) == list(cubic)
+
+
+@pytest.mark.parametrize("backbone", FLAT)
+def test_anisotropic_round_trips(backbone, tmp_path):
+    network = build_segmenter(backbone, 1, 3, **FLAT[backbone]).eval()
+    volume = torch.randn(1, 1, *FLAT_SIDE[backbone])
+    save_segmenter(network, tmp_path / "segmenter")
+    again, _ = load_segmenter(tmp_path / "segmenter")
+    assert torch.equal(network(volume), again(volume))
+    save_pretrained(network.encoder, tmp_path / "encoder")
+    started = build_segmenter(backbone, 1, 3, pretrained=tmp_path / "encoder").eval()
+    assert torch.equal(network.encoder(volume)[-1], started.encoder(volume)[-1])
+    wide = from_pretrained(tmp_path / "encoder", in_channels=4).eval()
+    assert torch.allclose(
+        wide(volume.repeat(1, 4, 1, 1, 1))[-1],
+        network.encoder(volume)[-1],
+        atol=1e-4,
+        rtol=1e-3,
+    )
+
+
+@pytest.mark.parametrize("backbone", SMALL)
+def test_config_without_the_key_is_isotropic(backbone, tmp_path):
+    encoder = build_encoder(backbone, 1, **SMALL[backbone], anisotropic=False).eval()
+    save_pretrained(encoder, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert set(config) == {"backbone", "in_channels", *SMALL[backbone], "about"}
+    again = from_pretrained(tmp_path)
+    assert again.divisor == encoder.divisor
+    kernels = [m.kernel_size for m in again.modules() if isinstance(m, nn.Conv3d)]
+    assert kernels == [m.kernel_size for m in encoder.modules() if isinstance(m, nn.Conv3d)]
+    assert (1, 3, 3) not in kernels
+
+
+def test_pretrained_encoder_of_the_other_kind_is_refused(tmp_path):
+    sizes = FLAT["unet"]
+    save_pretrained(build_encoder("unet", 1, **sizes), tmp_path)
+    assert build_segmenter("unet", 1, 3, tmp_path, **sizes).encoder.config["anisotropic"]
+    with pytest.raises(WeightsError, match=r"holds an anisotropic encoder.*anisotropic=True"):
+        build_segmenter("unet", 1, 3, tmp_path, **{**sizes, "anisotropic": False})
+
+
+# The stem of the ResNet (3×7×7) and the first attention of the Swin (3×7×7 windows, not shifted:
+# sections 3 to 5) reach the next section; nothing goes further.
+@pytest.mark.parametrize(
+    ("backbone", "first", "second"),
+    [("unet", [4], [4]), ("resnet50", [3, 4, 5], [3, 4, 5]), ("swin", [4], [3, 4, 5])],
+)
+def test_flat_levels_keep_sections_apart(backbone, first, second):
+    torch.manual_seed(0)
+    volume = torch.randn(1, 1, 12, 32, 32)
+    encoder = without_norm(build_encoder(backbone, 1, **FLAT[backbone]))
+    maps = changed_sections(encoder, volume, 4)
+    assert maps[0] == first
+    assert maps[1] == second
+    assert len(maps[-1]) > 1  # the deep levels join sections
+
+
+def test_decoder_is_flat_where_the_encoder_is():
+    torch.manual_seed(0)
+    network = build_segmenter("unet", 1, 3, **FLAT["unet"])
+    assert [r.conv1.kernel_size for r in network.decoder.refine] == [(1, 3, 3), (1, 3, 3)]
+    assert network.decoder.refine_last[0].kernel_size == (1, 3, 3)
+    resnet = build_segmenter("resnet50", 1, 3, **FLAT["resnet50"]).decoder
+    assert [r.conv1.kernel_size[0] for r in resnet.refine] == [3, 3, 1, 1]
+    decoder = without_norm(SkipDecoder((4, 6), 1, 2, kernels=[(1, 3, 3), (1, 3, 3)]))
+    maps = [torch.randn(1, 4, 8, 8, 8), torch.randn(1, 6, 8, 4, 4)]
+    volume = torch.randn(1, 1, 8, 16, 16)
+    assert changed_sections(lambda v: [decoder(v, maps)], volume, 3) == [[3]]
+    assert changed_sections(lambda m: [decoder(volume, [maps[0], m])], maps[1], 5) == [[5]]
+
+
+@pytest.mark.parametrize("anisotropic", [False, True])
+@pytest.mark.parametrize(
+    ("backbone", "cubic", "flat"),
+    [
+        ("unet", (8, 8, 8), (2, 8, 8)),
+        ("resnet50", (16, 32, 32), (4, 32, 32)),
+        ("swin", (32, 32, 32), (4, 32, 32)),
+    ],
+)
+def test_divisor_is_the_stride_of_the_deepest_map(backbone, cubic, flat, anisotropic):
+    network = build_segmenter(backbone, 1, 2, **{**FLAT[backbone], "anisotropic": anisotropic})
+    divisor = network.encoder.divisor
+    assert divisor == (flat if anisotropic else cubic)
+    patch = (2 * divisor[0], *divisor[1:])
+    with torch.no_grad():
+        for shape in [m.shape[2:] for m in network.eval().encoder(torch.randn(1, 1, *patch))]:
+            assert all(side % grid == 0 for side, grid in zip(patch, shape, strict=True))
+        assert shape == (2, 1, 1)
+        assert network(torch.randn(1, 1, *patch)).shape[2:] == patch
+        for axis, step in enumerate(divisor):
+            half = [*patch]
+            half[axis] -= step // 2
+            assert divisible_patch(half, divisor) == patch
+            if backbone == "swin":
+                with pytest.raises(DataError, match=rf"multiples of \({divisor[0]}, 32, 32\)"):
+                    network(torch.zeros(1, 1, *half))
+            else:  # the last voxel of the deepest map stands half outside the patch
+                deepest = network.encoder(torch.zeros(1, 1, *half))[-1]
+                assert deepest.shape[2:] == (2, 1, 1)
+
+
+def test_full_resolution_stem():
+    sizes = {"features": [4, 4, 6, 8], "strides": [[1, 1, 1], *[[2, 2, 2]] * 3]}
+    assert build_encoder("unet", 1, **sizes).divisor == (8, 8, 8)
+    network = build_segmenter("unet", 1, 3, **sizes, anisotropic=True)
+    assert network.encoder.divisor == (2, 8, 8)
+    assert network.encoder.kernels == ((1, 3, 3), (1, 3, 3), (1, 3, 3), (3, 3, 3))
+    volume = torch.randn(1, 1, 9, 16, 16)
+    assert network.encoder(volume)[0].shape[2:] == volume.shape[2:]
+    assert network(volume).shape == (1, 3, 9, 16, 16)
+
+
+def test_a_network_of_flat_levels_alone_is_refused():
+    strides = [[2, 2, 2], [2, 2, 2]]
+    with pytest.raises(SettingsError, match=r"anisotropic.*all flat.*add a level"):
+        build_encoder("unet", 1, features=[4, 6], strides=strides, anisotropic=True)

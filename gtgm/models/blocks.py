@@ -1,12 +1,21 @@
-"""Convolution blocks shared by the compact encoder and the decoder."""
+"""Convolution blocks and strides that the encoders and the decoder share.
+
+A kernel or stride is flat if it leaves z alone. Electron microscopy of serial sections has voxels
+of about 40×4×4 nm, neighbouring sections that are shifted against each other, and details that
+are thinner than a section: until the voxel is about as wide as it is long, sections are worked on
+one by one.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+CUBIC, FLAT = (3, 3, 3), (1, 3, 3)  # kernels, (z, y, x)
 
 
 class ResidualBlock(nn.Module):
@@ -24,7 +33,7 @@ class ResidualBlock(nn.Module):
         in_channels: int,
         out_channels: int,
         stride: Sequence[int] = (1, 1, 1),
-        kernel: Sequence[int] = (3, 3, 3),
+        kernel: Sequence[int] = CUBIC,
     ) -> None:
         super().__init__()
         kernel, stride = tuple(kernel), tuple(stride)
@@ -43,3 +52,9 @@ class ResidualBlock(nn.Module):
         y = F.leaky_relu(self.norm1(self.conv1(x)), 0.01)
         y = self.norm2(self.conv2(y))
         return F.leaky_relu(y + self.shortcut(x), 0.01)
+
+
+def total_stride(strides: Sequence[Sequence[int]]) -> tuple[int, int, int]:
+    """Voxels of the input per voxel after all of these strides, per axis (z, y, x)."""
+    depth, height, width = (math.prod(axis) for axis in zip(*strides, strict=True))
+    return depth, height, width

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from gtgm.models.blocks import ResidualBlock
+from gtgm.models.blocks import CUBIC, ResidualBlock
 
 
 class SkipDecoder(nn.Module):
@@ -22,6 +22,8 @@ class SkipDecoder(nn.Module):
         in_channels: channels of the volume.
         out_channels: classes, or affinities.
         full_resolution: channels of the last step, at the input's resolution.
+        kernels: of the refinement on the grid of every map, the finest first; the last step takes
+            the finest's. 3×3×3 if not given; an anisotropic encoder says where it is flat.
     """
 
     def __init__(
@@ -30,15 +32,26 @@ class SkipDecoder(nn.Module):
         in_channels: int,
         out_channels: int,
         full_resolution: int = 8,
+        kernels: Sequence[Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
+        kernels = [tuple(k) for k in kernels or [CUBIC] * len(channels)]
         steps = list(zip(channels[1:], channels[:-1], strict=True))[::-1]
         self.reduce = nn.ModuleList(nn.Conv3d(deep, skip, 1) for deep, skip in steps)
-        self.refine = nn.ModuleList(ResidualBlock(2 * skip, skip) for _, skip in steps)
+        self.refine = nn.ModuleList(
+            ResidualBlock(2 * skip, skip, kernel=kernel)
+            for (_, skip), kernel in zip(steps, kernels[-2::-1], strict=True)
+        )
         self.reduce_last = nn.Conv3d(channels[0], full_resolution, 1)
         # One convolution, not two: at full resolution the second takes a quarter of a step.
         self.refine_last = nn.Sequential(
-            nn.Conv3d(full_resolution + in_channels, full_resolution, 3, padding=1, bias=False),
+            nn.Conv3d(
+                full_resolution + in_channels,
+                full_resolution,
+                kernels[0],
+                padding=tuple(k // 2 for k in kernels[0]),
+                bias=False,
+            ),
             nn.InstanceNorm3d(full_resolution, affine=True),
             nn.LeakyReLU(0.01, inplace=True),
         )

@@ -22,7 +22,8 @@ BACKBONES: dict[str, type[nn.Module]] = {
     "resnet50": ResNetEncoder,
     "swin": SwinEncoder,
 }
-#: Stride of the deepest map; patches are multiples of it.
+#: Patches of isotropic encoders with their default sizes are multiples of it on every axis (the
+#: ResNet's deepest map has 32 in plane). What an encoder itself needs is its ``divisor``.
 DIVISOR = {"unet": 8, "resnet50": 16, "swin": 32}
 CONFIG, WEIGHTS = "config.json", "encoder.safetensors"
 
@@ -30,11 +31,13 @@ CONFIG, WEIGHTS = "config.json", "encoder.safetensors"
 def build_encoder(backbone: str, in_channels: int = 1, **sizes: Any) -> nn.Module:
     """An encoder with random weights.
 
-    It has ``channels`` (per map, the finest first), ``config`` (what rebuilds it) and
-    ``stem_keys`` (weights whose size depends on ``in_channels``).
+    It has ``channels`` (per map, the finest first), ``config`` (what rebuilds it), ``divisor``
+    (voxels (z, y, x) per voxel of the deepest map) and ``stem_keys`` (weights whose size depends
+    on ``in_channels``). The size ``anisotropic`` is in ``config`` only where it is set, so that
+    configs without it, older than the setting, mean an isotropic encoder.
 
     Raises:
-        SettingsError: the backbone is unknown.
+        SettingsError: the backbone is unknown, or the sizes cannot be anisotropic.
     """
     if backbone not in BACKBONES:
         raise SettingsError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from gtgm import paths
-from gtgm.errors import WeightsError
+from gtgm.errors import DataError, WeightsError
 from gtgm.models.decoder import SkipDecoder
 from gtgm.models.encoder import (
     CONFIG,
@@ -33,7 +34,9 @@ class Segmenter(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.out_channels = out_channels
-        self.decoder = SkipDecoder(encoder.channels, encoder.config["in_channels"], out_channels)
+        self.decoder = SkipDecoder(
+            encoder.channels, encoder.config["in_channels"], out_channels, kernels=encoder.kernels
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Scores before softmax or sigmoid."""
@@ -57,7 +60,18 @@ class SwinSegmenter(nn.Module):
         return self._encoder[0]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Scores before softmax or sigmoid."""
+        """Scores before softmax or sigmoid.
+
+        Raises:
+            DataError: a side is no multiple of the encoder's ``divisor``.
+        """
+        shape, divisor = tuple(x.shape[2:]), self.encoder.divisor
+        if any(side % step for side, step in zip(shape, divisor, strict=True)):
+            raise DataError(
+                f"a patch of {shape} voxels does not fit the swin backbone",
+                expected=f"sides (z, y, x) that are multiples of {divisor}",
+                fix=f"use {divisible_patch(shape, divisor)}",
+            )
         return self.net(x)
 
 
@@ -71,12 +85,14 @@ def build_segmenter(
     """A segmentation network, its encoder started from a pretrained folder if one is named.
 
     Raises:
-        WeightsError: the folder holds weights of another backbone, or cannot be read.
+        WeightsError: the folder holds weights of another backbone, or of an isotropic encoder
+            where ``sizes`` ask for an anisotropic one (or the other way round), or cannot be read.
     """
     if pretrained is None:
         encoder = build_encoder(backbone, in_channels, **sizes)
     else:
         check_backbone(pretrained, backbone)
+        _check_anisotropic(pretrained, sizes)
         encoder = from_pretrained(pretrained, in_channels)
     network = SwinSegmenter if backbone == "swin" else Segmenter
     return network(encoder, out_channels)
@@ -94,10 +110,15 @@ def check_backbone(folder: str | Path, backbone: str) -> None:
         )
 
 
-def divisible_patch(patch: tuple[int, ...], backbone: str) -> tuple[int, ...]:
-    """``patch`` rounded up to what the backbone needs on every axis."""
-    step = DIVISOR[backbone]
-    return tuple(-(-side // step) * step for side in patch)
+def divisible_patch(patch: Sequence[int], divisor: str | Sequence[int]) -> tuple[int, ...]:
+    """``patch`` rounded up to what the backbone needs on every axis.
+
+    Args:
+        patch: voxels (z, y, x).
+        divisor: an encoder's ``divisor``, or the name of a backbone with its default sizes.
+    """
+    steps = (DIVISOR[divisor],) * len(patch) if isinstance(divisor, str) else divisor
+    return tuple(-(-side // step) * step for side, step in zip(patch, steps, strict=True))
 
 
 def save_segmenter(network: nn.Module, folder: str | Path, **about: Any) -> Path:
@@ -126,3 +147,16 @@ def load_segmenter(folder: str | Path) -> tuple[nn.Module, dict]:
     path = Path(folder) / WEIGHTS
     load_matching(network, read_state(path), where=path, minimum=1.0)
     return network.eval(), about
+
+
+def _check_anisotropic(folder: str | Path, sizes: dict[str, Any]) -> None:
+    """Refuse a pretrained encoder of the other kind, if ``sizes`` say which kind is wanted."""
+    saved = read_config(folder).get("anisotropic", False)
+    if sizes.get("anisotropic", saved) != saved:
+        kinds = ("isotropic", "anisotropic")
+        raise WeightsError(
+            f"holds an {kinds[saved]} encoder",
+            where=folder,
+            expected=f"an {kinds[not saved]} one (the size anisotropic={not saved})",
+            fix=f"set anisotropic={saved}, or pretrain with anisotropic={not saved}",
+        )

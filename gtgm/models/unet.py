@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from gtgm.models.blocks import ResidualBlock
+from gtgm.errors import SettingsError
+from gtgm.models.blocks import CUBIC, FLAT, ResidualBlock, total_stride
 
 
 class UNetEncoder(nn.Module):
@@ -16,10 +17,22 @@ class UNetEncoder(nn.Module):
     The first level already works at half resolution, which makes a step about four times cheaper
     than a full-resolution stem; the decoder brings the input itself back in as the last skip.
 
+    Anisotropic, a level has 1×3×3 kernels and stride 1 in z until the grid has been halved twice
+    in plane; with the default strides these are the first two levels. A voxel of 40×4×4 nm, ten
+    times as long in z, is 40×16×16 nm there, and the levels behind it are as without the setting.
+
     Args:
         in_channels: channels of the volume.
         features: channels per level.
-        strides: stride per level and axis (z, y, x).
+        strides: stride per level and axis (z, y, x); anisotropic, flat levels ignore that of z.
+        anisotropic: flat first levels, for voxels that are several times as long in z.
+
+    Attributes:
+        kernels: of the convolutions of every level, the finest first.
+        divisor: voxels of the input (z, y, x) per voxel of the deepest map.
+
+    Raises:
+        SettingsError: anisotropic, and no level is left that joins sections.
     """
 
     stem_keys = ("levels.0.conv1.weight", "levels.0.shortcut.weight")
@@ -29,6 +42,7 @@ class UNetEncoder(nn.Module):
         in_channels: int = 1,
         features: Sequence[int] = (16, 32, 64, 128),
         strides: Sequence[Sequence[int]] = ((2, 2, 2), (2, 2, 2), (2, 2, 2), (1, 1, 1)),
+        anisotropic: bool = False,
     ) -> None:
         super().__init__()
         if len(features) != len(strides):
@@ -39,10 +53,18 @@ class UNetEncoder(nn.Module):
             "features": list(features),
             "strides": [list(s) for s in strides],
         }
+        flat = [False] * len(strides)
+        if anisotropic:
+            self.config["anisotropic"] = True
+            flat = _flat_levels(strides)
+        strides = [(1, *s[1:]) if f else tuple(s) for f, s in zip(flat, strides, strict=True)]
         self.channels = tuple(features)
+        self.kernels = tuple(FLAT if f else CUBIC for f in flat)
+        self.divisor = total_stride(strides)
         entering = [in_channels, *features[:-1]]
         self.levels = nn.ModuleList(
-            ResidualBlock(i, o, s) for i, o, s in zip(entering, features, strides, strict=True)
+            ResidualBlock(i, o, s, k)
+            for i, o, s, k in zip(entering, features, strides, self.kernels, strict=True)
         )
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
@@ -52,3 +74,16 @@ class UNetEncoder(nn.Module):
             x = level(x)
             maps.append(x)
         return maps
+
+
+def _flat_levels(strides: Sequence[Sequence[int]]) -> list[bool]:
+    """Whether a level's input has been halved in plane fewer than twice."""
+    flat = [max(total_stride([(1, 1, 1), *strides[:i]])[1:]) < 4 for i in range(len(strides))]
+    if all(flat):
+        raise SettingsError(
+            f"{len(strides)} levels with the strides {[list(s) for s in strides]} are all flat",
+            where="anisotropic",
+            expected="a level behind two halvings in plane, so that sections are joined",
+            fix="add a level, or set anisotropic=False",
+        )
+    return flat
