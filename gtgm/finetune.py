@@ -100,7 +100,7 @@ def finetune(
     network = network.to(accelerator.device, memory_format=torch.channels_last_3d)
     optimizer = _optimizer(network, settings, pretrained is not None)
     schedule = loop.make_schedule(optimizer, settings.schedule, settings.steps, settings.batch)
-    average = AveragedModel(network, multi_avg_fn=_warm_average(settings.ema))
+    average = AveragedModel(network, multi_avg_fn=loop.warm_average(settings.ema))
     parts = {
         "network": network,
         "optimizer": optimizer,
@@ -232,17 +232,6 @@ def _optimizer(
     return torch.optim.AdamW(
         [g for g in groups if g["params"]], settings.lr, weight_decay=settings.weight_decay
     )
-
-
-def _warm_average(decay: float) -> Callable:
-    """Exponential average whose decay grows from 0.1 to ``decay``, so that it forgets the start."""
-
-    @torch.no_grad()
-    def update(averages: list[torch.Tensor], weights: list[torch.Tensor], count: Any) -> None:
-        now = min(decay, float((1 + count) / (10 + count)))
-        torch._foreach_lerp_(averages, weights, 1 - now)
-
-    return update
 
 
 class _Best:

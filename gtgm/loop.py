@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,20 @@ def make_schedule(
     if name == "constant":
         return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
     raise ValueError(f"unknown schedule {name!r}: onecycle, restarts or constant")
+
+
+def warm_average(decay: float) -> Callable:
+    """Exponential average of weights, for ``torch.optim.swa_utils.AveragedModel``.
+
+    Its decay grows from 0.1 to ``decay``, so that it forgets the start.
+    """
+
+    @torch.no_grad()
+    def update(averages: list[torch.Tensor], weights: list[torch.Tensor], count: Any) -> None:
+        now = min(decay, float((1 + count) / (10 + count)))
+        torch._foreach_lerp_(averages, weights, 1 - now)
+
+    return update
 
 
 def save_checkpoint(folder: str | Path, key: str, step: int, curves: dict, **parts: Any) -> None:

@@ -1,50 +1,101 @@
-"""Random EM patches and their augmentation, on numpy arrays.
+"""Random EM patches and their augmentation by MONAI transforms.
 
-The axes of a section may be flipped and exchanged, and the stack turned upside down. z is never
-exchanged with y or x: sections of ssTEM are ten times thicker than a pixel, and what happens to
-one section (its staining, its loss) does not happen across sections.
+Electron micrographs of serial sections are anisotropic: a section is up to ten times thicker than
+a pixel. Everything is therefore done within the plane, the same for all sections, or to single
+sections, and z is only ever turned upside down. Volumes with cubic voxels (FIB-SEM) may have z
+exchanged with y and x; no section of theirs is lost or slips.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from monai.transforms import (
+    Compose,
+    RandAffined,
+    RandCoarseDropoutd,
+    RandFlipd,
+    RandGaussianNoised,
+    RandGaussianSmoothd,
+    Transform,
+)
 
 from gtgm.errors import DataError, SettingsError
+from gtgm.neurons.sections import (
+    POSITION,
+    RandElastic2Dd,
+    RandInPlaned,
+    RandMisalignedSectiond,
+    RandMissingSectiond,
+    RandSectionIntensityd,
+    RandTransposed,
+)
+
+#: Keys of the dictionaries that the transforms take.
+RAW, LABELS = "raw", "labels"
+BOTH = (RAW, LABELS)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """How strongly patches are changed; raw values have zero mean and unit variance.
+    """How often and how strongly patches are changed; 0 turns a change off.
+
+    Lengths are in voxels, intensities in standard deviations of the volume.
 
     Attributes:
         flip: probability of a flip, for each axis.
-        transpose: probability that y and x are exchanged (square patches only).
+        transpose: probability that axes of equal length are exchanged: y and x, and z as well if
+            voxels are cubic.
+        rotate: probability of a rotation in the plane.
+        angle: largest rotation in degrees; 45 and ``transpose`` together reach every direction.
+        elastic: probability of an elastic deformation in the plane.
+        elastic_pixels: standard deviation of the displacement of its control points.
+        elastic_spacing: distance between control points.
+        misaligned: probability that one section slips, or all sections from one on.
+        misaligned_pixels: longest slip along y and along x.
+        blur: probability of a Gaussian blur in the plane.
+        blur_sigma: largest standard deviation of the blur; the least is half of it.
         contrast: sections are scaled by a factor in 1 ± contrast, half of it shared by all.
         brightness: sections are shifted by up to ± brightness, half of it shared by all.
         noise: Gaussian noise of a standard deviation between 0 and noise.
+        cutout: probability that boxes of raw are replaced by 0, the mean; one to three of them.
+        cutout_pixels: largest side of a box in the plane, the least is half of it. Along z boxes
+            have an eighth of that, or the same if voxels are cubic. No side is longer than half
+            of the patch.
         missing: probability that a patch loses one section.
+    Raises:
+        SettingsError: a value out of range.
     """
 
     flip: float = 0.5
     transpose: float = 0.5
+    rotate: float = 0.3
+    angle: float = 45.0
+    elastic: float = 0.3
+    elastic_pixels: float = 2.0
+    elastic_spacing: int = 24
+    misaligned: float = 0.1
+    misaligned_pixels: int = 8
+    blur: float = 0.1
+    blur_sigma: float = 1.0
     contrast: float = 0.2
     brightness: float = 0.2
     noise: float = 0.2
+    cutout: float = 0.2
+    cutout_pixels: int = 24
     missing: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("flip", "transpose", "missing"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise SettingsError(
-                    f"is {getattr(self, name)}", where=name, expected="a probability, 0 to 1"
-                )
-        for name in ("contrast", "brightness", "noise"):
-            if not 0 <= getattr(self, name) < 1:
-                raise SettingsError(
-                    f"is {getattr(self, name)}", where=name, expected="at least 0, below 1"
-                )
+        for names, accepted, expected in _RULES:
+            for name in names.split():
+                value = getattr(self, name)
+                number = isinstance(value, int | float) and not isinstance(value, bool)
+                if not (number and accepted(value)):
+                    raise SettingsError(f"is {value!r}", where=name, expected=expected)
 
 
 def sample_patch(
@@ -67,39 +118,129 @@ def sample_patch(
 
 
 def augment(
-    raw: np.ndarray, labels: np.ndarray, rng: np.random.Generator, how: Augmentation
+    raw: np.ndarray,
+    labels: np.ndarray,
+    rng: np.random.Generator,
+    how: Augmentation,
+    anisotropic: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
     """A changed copy of a patch: the same geometry for both arrays, intensities of ``raw`` only.
 
     Args:
         raw: (D, H, W) float32, zero mean and unit variance over its volume.
-        labels: (D, H, W) integers. A lost section keeps its labels, so that the network learns
-            to carry neurons across it.
+        labels: (D, H, W) integers, 0 = unlabelled. Lost sections and cut-out boxes keep their
+            labels, so that the network learns to carry neurons across them; voxels that come
+            from outside the patch become 0.
+        rng: determines the result.
+        how: what is done, and how often.
+        anisotropic: as in :func:`named_transforms`.
     Returns:
-        New contiguous arrays of the same types.
+        New contiguous arrays, raw float32 and labels of their own type with their own ids.
+    Raises:
+        DataError: arrays of different shapes, or labels that are not integers.
     """
-    for axis in range(3):
-        if rng.random() < how.flip:
-            raw, labels = np.flip(raw, axis), np.flip(labels, axis)
-    if raw.shape[1] == raw.shape[2] and rng.random() < how.transpose:
-        raw, labels = raw.transpose(0, 2, 1), labels.transpose(0, 2, 1)
-    return change_intensity(raw, rng, how), np.ascontiguousarray(labels)
+    if raw.ndim != 3 or raw.shape != labels.shape or labels.dtype.kind not in "iu":
+        raise DataError(
+            f"raw has shape {raw.shape}, labels have shape {labels.shape} and type {labels.dtype}",
+            expected="one shape (D, H, W), and integer labels",
+        )
+    # torch does little with unsigned types. uint64 goes around to int64 here and back below.
+    item = {
+        RAW: torch.from_numpy(np.array(raw, np.float32)[None]),
+        LABELS: torch.from_numpy(labels.astype(np.int64)[None]),
+    }
+    # One state for all: with a seed, MONAI starts a transform and those within it alike.
+    state = np.random.RandomState(rng.bit_generator)
+    for transform in named_transforms(how, anisotropic).values():
+        item = transform.set_random_state(state=state)(item)
+    return (
+        np.ascontiguousarray(item[RAW][0].numpy(), np.float32),
+        np.ascontiguousarray(item[LABELS][0].numpy().astype(labels.dtype)),
+    )
 
 
-def change_intensity(raw: np.ndarray, rng: np.random.Generator, how: Augmentation) -> np.ndarray:
-    """Contrast and brightness per section, noise, and perhaps one lost section; a new array."""
-    sections = len(raw)
-    scale = 1 + how.contrast * _per_section(sections, rng)
-    shift = how.brightness * _per_section(sections, rng)
-    changed = raw * scale + shift
-    changed += rng.uniform(0, how.noise) * rng.standard_normal(raw.shape, dtype=np.float32)
-    # The first and last section are left: nothing could tell the network what was there.
-    if sections > 2 and rng.random() < how.missing:
-        changed[rng.integers(1, sections - 1)] = raw.min()
-    return np.ascontiguousarray(changed, dtype=np.float32)
+def named_transforms(
+    how: Augmentation, anisotropic: bool = True, always: bool = False
+) -> dict[str, Transform]:
+    """Each augmentation by its name, in the order in which :func:`augment` applies them.
+
+    They take and give dictionaries of ``raw`` (float32) and ``labels`` (int64), both tensors
+    (1, D, H, W), and leave the arrays that they are given as they are.
+
+    Args:
+        how: those that it turns off are left out.
+        anisotropic: sections are thicker than pixels. Without it z is exchanged with y and x,
+            boxes cut out are cubes, and no section is lost or slips.
+        always: everything that is on happens at every call, as a picture of it needs.
+    """
+    keys = {RAW: ("bilinear", "reflection"), POSITION: ("nearest", "zeros")}
+    modes, padding = zip(*keys.values(), strict=True)
+    warp = {"keys": tuple(keys), "mode": modes, "padding_mode": padding, "prob": 1.0}
+    largest = (how.cutout_pixels // (8 if anisotropic else 1), *(how.cutout_pixels,) * 2)
+    sigma = (how.blur_sigma / 2, how.blur_sigma)
+
+    def chance(probability: float) -> float:
+        return 1.0 if always else probability
+
+    made: dict[str, Transform] = {}
+    if how.flip:
+        made["flip"] = Compose([RandFlipd(BOTH, chance(how.flip), axis) for axis in range(3)])
+    if how.transpose:
+        axes = (1, 2) if anisotropic else (0, 1, 2)
+        made["transpose"] = RandTransposed(BOTH, axes, chance(how.transpose))
+    if how.rotate and how.angle:
+        turn = RandAffined(rotate_range=math.radians(how.angle), **warp)
+        made["rotate"] = RandInPlaned(*BOTH, turn, chance(how.rotate))
+    if how.elastic and how.elastic_pixels:
+        bend = RandElastic2Dd(pixels=how.elastic_pixels, spacing=how.elastic_spacing, **warp)
+        made["elastic"] = RandInPlaned(*BOTH, bend, chance(how.elastic))
+    if how.misaligned and how.misaligned_pixels and anisotropic:
+        made["misaligned"] = RandMisalignedSectiond(
+            BOTH, LABELS, how.misaligned_pixels, chance(how.misaligned)
+        )
+    if how.blur and how.blur_sigma:
+        made["blur"] = RandGaussianSmoothd(RAW, (0, 0), sigma, sigma, prob=chance(how.blur))
+    if how.contrast or how.brightness:
+        made["intensity"] = RandSectionIntensityd(RAW, how.contrast, how.brightness)
+    if how.noise:
+        made["noise"] = RandGaussianNoised(RAW, prob=1.0, std=how.noise)
+    if how.cutout and how.cutout_pixels:
+        made["cutout"] = _RandCutoutd(RAW, largest, chance(how.cutout))
+    if how.missing and anisotropic:
+        made["missing"] = RandMissingSectiond(RAW, chance(how.missing))
+    return made
 
 
-def _per_section(sections: int, rng: np.random.Generator) -> np.ndarray:
-    """Numbers in −1…1, (D, 1, 1): half shared by all sections, half their own."""
-    values = rng.uniform(-0.5, 0.5) + rng.uniform(-0.5, 0.5, sections)
-    return values.astype(np.float32)[:, None, None]
+class _RandCutoutd(RandCoarseDropoutd):
+    """MONAI's, on a copy of the volume, with boxes of at most half of its length in each axis."""
+
+    def __init__(self, key: str, largest: Sequence[int], prob: float) -> None:
+        super().__init__(key, holes=1, max_holes=3, spatial_size=1, fill_value=0, prob=prob)
+        self.largest = tuple(largest)
+
+    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        (key,) = self.keys
+        size = data[key].shape[1:]
+        sides = [max(1, min(s, n // 2)) for s, n in zip(self.largest, size, strict=True)]
+        self.dropper.spatial_size = [(side + 1) // 2 for side in sides]
+        self.dropper.max_spatial_size = sides
+        return super().__call__({**data, key: data[key].clone()})
+
+
+#: Settings, what is accepted for them, and the same in words.
+_RULES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+    (
+        "flip transpose rotate elastic misaligned blur cutout missing",
+        lambda v: 0 <= v <= 1,
+        "a probability, 0 to 1",
+    ),
+    ("contrast brightness noise", lambda v: 0 <= v < 1, "at least 0, below 1"),
+    ("angle", lambda v: 0 <= v <= 180, "0 to 180 degrees"),
+    ("elastic_pixels blur_sigma", lambda v: 0 <= v < math.inf, "a finite number of at least 0"),
+    (
+        "misaligned_pixels cutout_pixels",
+        lambda v: isinstance(v, int) and v >= 0,
+        "a whole number of at least 0",
+    ),
+    ("elastic_spacing", lambda v: isinstance(v, int) and v >= 2, "a whole number of at least 2"),
+)
