@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from gtgm.errors import DataError, SettingsError
 from gtgm.neurons.affinities import NEAREST, affinities, balance_weights, balanced_bce, weighted_mse
@@ -110,3 +111,30 @@ def test_losses_fall_when_followed(loss):
     assert loss(logits, target, mask).item() < 0.1 * first
     assert ((logits > 0).float() == target)[mask].all()
     assert (logits[~mask] == 0).all()
+
+
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("boundary", [1, 2])
+def test_shrunk_neurons_are_bound_to_nothing_near_each_other(boundary, flat):
+    labels = (
+        np.random.default_rng(1).integers(0, 3, (3, 3, 3)).repeat(4, 0).repeat(4, 1).repeat(4, 2)
+    )
+    target, mask = affinities(labels, NEAREST, boundary, flat)
+    plain, plain_mask = affinities(labels, NEAREST)
+    assert torch.equal(mask, plain_mask)  # what is known stays known: it is known to be a cut
+    axes = (1, 2) if flat else (0, 1, 2)
+    near = np.zeros(labels.shape, bool)
+    for axis in axes:
+        a, b = np.moveaxis(labels, axis, 0), np.moveaxis(near, axis, 0)
+        touch = (a[1:] != a[:-1]) & (a[1:] != 0) & (a[:-1] != 0)
+        b[1:] |= touch
+        b[:-1] |= touch
+    cross = ndimage.generate_binary_structure(3, 1)
+    if flat:
+        cross[[0, 2]] = False
+    if boundary > 1:
+        near = ndimage.binary_dilation(near, cross, boundary - 1)
+    for channel, offset in enumerate(NEAREST):
+        other = np.roll(near, [-o for o in offset], (0, 1, 2))
+        expected = plain[channel].numpy() * ~near * ~other
+        assert np.array_equal(target[channel].numpy(), expected)

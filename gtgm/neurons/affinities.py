@@ -17,13 +17,20 @@ NEAREST = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
 
 
 def affinities(
-    labels: torch.Tensor | np.ndarray, offsets: tuple[tuple[int, int, int], ...] = NEAREST
+    labels: torch.Tensor | np.ndarray,
+    offsets: tuple[tuple[int, int, int], ...] = NEAREST,
+    boundary: int = 0,
+    flat: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Affinities of a label volume, and which of them are known.
 
     Args:
         labels: (D, H, W) or (B, D, H, W) integers, 0 = unlabelled.
         offsets: (z, y, x) in voxels, one per channel.
+        boundary: neurons are first shrunk by this many voxels where they touch each other, and a
+            voxel that is lost to this is bound to nothing. Labels that touch give cuts without
+            width, which a network learns poorly and a watershed leaks through.
+        flat: shrink in the plane of the section only (anisotropic volumes).
     Returns:
         target float32 and mask bool, both (C, D, H, W) or (B, C, D, H, W). A pair with an
         unlabelled voxel, or that leaves the volume, has target 0 and mask False.
@@ -39,6 +46,7 @@ def affinities(
         )
     check_offsets(offsets)
     size = volume.shape[-3:]
+    inside = ~_near_others(volume, boundary, flat) if boundary else None
     targets, masks = [], []
     for offset in offsets:
         target = torch.zeros(volume.shape, dtype=torch.float32, device=volume.device)
@@ -48,7 +56,10 @@ def affinities(
             there = _partners(size, tuple(-o for o in offset))
             a, b = volume[here], volume[there]
             mask[here] = (a != 0) & (b != 0)
-            target[here] = ((a == b) & (a != 0)).float()
+            bound = (a == b) & (a != 0)
+            if inside is not None:
+                bound &= inside[here] & inside[there]
+            target[here] = bound.float()
         targets.append(target)
         masks.append(mask)
     return torch.stack(targets, dim=-4), torch.stack(masks, dim=-4)
@@ -113,6 +124,30 @@ def _partners(size: torch.Size, offset: tuple[int, ...]) -> tuple:
     """Index of the voxels whose partner at ``offset`` is inside the volume."""
     pairs = zip(offset, size, strict=True)
     return (..., *(slice(max(0, -o), n - max(0, o)) for o, n in pairs))
+
+
+def _near_others(volume: torch.Tensor, distance: int, flat: bool) -> torch.Tensor:
+    """Voxels within ``distance`` steps along the axes of another neuron, both labelled."""
+    axes = (-2, -1) if flat else (-3, -2, -1)
+    near = torch.zeros(volume.shape, dtype=torch.bool, device=volume.device)
+    for axis in axes:
+        low, high = _halves(volume, axis)
+        touch = (low != high) & (low != 0) & (high != 0)
+        for side in _halves(near, axis):
+            side |= touch
+    for _ in range(distance - 1):
+        grown = near.clone()
+        for axis in axes:
+            for side, other in zip(_halves(grown, axis), _halves(near, axis)[::-1], strict=True):
+                side |= other
+        near = grown
+    return near
+
+
+def _halves(volume: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Views of all voxels but the last, and all but the first, along an axis."""
+    steps = volume.shape[axis] - 1
+    return volume.narrow(axis, 0, steps), volume.narrow(axis, 1, steps)
 
 
 def _weighted_mean(error: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
