@@ -6,12 +6,17 @@ import hashlib
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
+import zarr
 from small_files import em, hippocampus, write_manifest
 
 import gtgm.datasets
 from gtgm.datasets import registry
-from gtgm.datasets.dataset import case_hashes, find, open_dataset
+from gtgm.datasets.dataset import bytes_on_disk, case_hashes, find, open_dataset
+from gtgm.datasets.em import read_case
+from gtgm.datasets.verify import verify
 from gtgm.errors import DataError, SettingsError
 
 NAME = "Task04_Hippocampus"
@@ -72,6 +77,61 @@ def test_em_files(tmp_path: Path, name: str, file: str) -> None:
     dataset = open_dataset(name, tmp_path)
     assert dataset.source == "real" and dataset.ids == [name]
     assert dataset.cases[0].image == dataset.cases[0].label == tmp_path / file
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "em/CREMI_A.zarr",
+        "sample_A_20160501.zarr",
+        "CREMI_A.h5",
+        "CREMI_A.tif",
+        "CREMI_A/CREMI_A.n5",
+    ],
+)
+def test_em_of_other_formats(tmp_path: Path, file: str) -> None:
+    path = tmp_path / file
+    grey = np.random.default_rng(0).integers(0, 99, (20, 8, 9)).astype(np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    labels = path
+    if path.suffix == ".h5":
+        em(path)
+    elif path.suffix == ".tif":
+        labels = path.with_name("CREMI_A_labels.tif")
+        tifffile.imwrite(path, grey)
+        tifffile.imwrite(labels, grey)
+    else:
+        kind = zarr.N5Store if path.suffix == ".n5" else zarr.DirectoryStore
+        group = zarr.group(kind(str(path)))
+        for key in ("volumes/raw", "volumes/labels/neuron_ids"):
+            group.create_dataset(key, data=grey).attrs["resolution"] = [40, 4, 4]
+    dataset = open_dataset("CREMI_A", tmp_path)
+    assert dataset.source == "real"
+    assert dataset.cases[0].image == path and dataset.cases[0].label == labels
+    volume = read_case(dataset.cases[0], dataset.info)
+    assert volume.n_sections == 20 and volume.labels.any()
+    assert verify(dataset) == []
+
+
+def test_the_registered_name_comes_first(tmp_path: Path) -> None:
+    em(tmp_path / "CREMI_A.h5")
+    registered = em(tmp_path / "sample_A_20160501.hdf")
+    assert open_dataset("CREMI_A", tmp_path).cases[0].image == registered
+
+
+def test_content_of_a_folder_is_hashed(tmp_path: Path) -> None:
+    path = tmp_path / "CREMI_A.zarr"
+    group = zarr.open_group(str(path), mode="w")
+    group.create_dataset("volumes/raw", data=np.arange(4000, dtype=np.uint16).reshape(10, 20, 20))
+    dataset = open_dataset("CREMI_A", tmp_path)
+    first = case_hashes(dataset, ["CREMI_A"])
+    assert case_hashes(dataset, ["CREMI_A"]) == first
+    files = [file for file in path.rglob("*") if file.is_file()]
+    assert bytes_on_disk(path) == sum(file.stat().st_size for file in files)
+    (path / "volumes" / "raw" / "0.0.0").rename(path / "volumes" / "raw" / "1.0.0")
+    moved = case_hashes(dataset, ["CREMI_A"])
+    group["volumes/raw"][3, 3, 3] = 7
+    assert len({*first.values(), *moved.values(), *case_hashes(dataset, ["CREMI_A"]).values()}) == 3
 
 
 def test_phantom_where_nothing_is_found(

@@ -12,7 +12,8 @@ import pytest
 from scipy import ndimage
 from skimage.measure import label as connected_regions
 
-from gtgm.datasets import cremi, msd, phantoms, registry
+from gtgm.datasets import em as em_volumes
+from gtgm.datasets import msd, phantoms, registry
 from gtgm.datasets.phantoms import em
 from gtgm.datasets.phantoms.files import ORIENTATIONS
 from gtgm.datasets.phantoms.shapes import Frame, curve, smooth_noise, tree
@@ -211,7 +212,7 @@ def test_em_phantom(name: str, folder: Path) -> None:
         assert file["volumes/labels/neuron_ids"].dtype == np.uint64
         assert "PHANTOM" in file.attrs["description"]
         assert not file["volumes/labels/neuron_ids"].attrs["offset"].any()
-    volume = cremi.read(path)
+    volume = em_volumes.read(path)
     raw, ids = volume.raw.astype(float), volume.labels.astype(int)
     assert volume.resolution == info.spacing
     assert ids.min() == 1  # every voxel is labelled

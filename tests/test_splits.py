@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sklearn.model_selection import KFold
 
@@ -129,19 +131,92 @@ def test_cremi_ranges(name: str) -> None:
 
 def test_fib25_ranges() -> None:
     ranges = splits.em_ranges("FIB25", 0.75, 170)
-    assert ranges == splits.EMRanges((0, 120), (120, 140), (140, 170))
-    assert splits.em_ranges("FIB25", 0.1, 170).train == (0, 17)
+    assert ranges == splits.EMRanges((0, 90), (120, 140), (140, 170))
+    for fraction, stop in [(0.01, 1), (0.1, 12), (0.29, 34), (0.5, 60), (1, 120), (1.0, 120)]:
+        assert splits.em_ranges("FIB25", fraction, 170).train == (0, stop)
+    assert splits.em_training_range("FIB25", 170) == (0, 120)
     with pytest.raises(SettingsError, match="as_released"):
         splits.em_ranges("FIB25", 0.1, 170, "as_released")
 
 
-@pytest.mark.parametrize("name", ["CREMI_A", "FIB25"])
-@pytest.mark.parametrize("fraction", [0.01, 0.1, 0.5, 0.75])
-def test_scaled_ranges_are_disjoint_and_inside(name: str, fraction: float) -> None:
+def test_training_range_is_that_of_the_largest_fraction() -> None:
+    assert splits.em_training_range("CREMI_B", 125) == (0, 93)
+    assert splits.em_training_range("CREMI_B", 125, "as_released") == (0, 75)
     for n in range(splits.MIN_SECTIONS, 300):
-        r = splits.em_ranges(name, fraction, n)
-        assert 0 == r.train[0] < r.train[1] <= r.validation[0] < r.validation[1]
-        assert r.validation[1] <= r.test[0] < r.test[1] == n
+        for name, largest in (("CREMI_B", 0.75), ("FIB25", 1.0)):
+            assert splits.em_training_range(name, n) == splits.em_ranges(name, largest, n).train
+    for call in (("Task03_Liver", 125), ("FIB25", 170, "as_released")):
+        with pytest.raises(SettingsError, match="section ranges"):
+            splits.em_training_range(*call)
+    with pytest.raises(DataError, match="5 sections"):
+        splits.em_training_range("FIB25", 5)
+
+
+FRACTIONS = [0.001, *np.random.default_rng(0).random(20).tolist(), 0.1, 0.75, 1.0]
+
+
+@pytest.mark.parametrize("name", ["CREMI_A", "FIB25"])
+@pytest.mark.parametrize("rule", ["corrected", "as_released"])
+def test_ranges_are_disjoint_and_inside_for_any_fraction_or_size(name: str, rule: str) -> None:
+    used = 0
+    for fraction in FRACTIONS:
+        for n in [*range(splits.MIN_SECTIONS, 60), 125, 170, 1000, 2501]:
+            try:
+                r = splits.em_ranges(name, fraction, n, rule)
+            except SettingsError:
+                assert (name, rule) == ("FIB25", "as_released") or fraction > 0.6
+                break
+            used += 1
+            assert 0 == r.train[0] < r.train[1] <= r.validation[0] < r.validation[1]
+            assert r.test[0] < r.test[1] == n
+            if rule == "as_released":
+                assert r.validation == r.test
+            else:
+                assert r.validation[1] <= r.test[0]
+    assert used or rule == "as_released"
+
+
+@pytest.mark.parametrize("name", ["CREMI_A", "FIB25"])
+def test_a_larger_fraction_holds_the_smaller(name: str) -> None:
+    sorted_fractions = sorted(f for f in FRACTIONS if f <= 0.74)
+    stops = [splits.em_ranges(name, f, 170).train[1] for f in sorted_fractions]
+    assert stops == sorted(stops)
+
+
+@pytest.mark.parametrize(
+    ("parts", "rule", "refused"),
+    [
+        (((0, 5), (5, 7), (7, 9)), "corrected", False),
+        (((7, 9), (0, 5), (5, 7)), "corrected", False),
+        (((0, 6), (5, 7), (7, 9)), "corrected", True),
+        (((0, 5), (5, 8), (7, 9)), "corrected", True),
+        (((0, 9), (2, 3), (9, 12)), "corrected", True),
+        (((0, 5), (5, 9), (5, 9)), "corrected", True),
+        (((0, 5), (5, 9), (5, 9)), "as_released", False),
+        (((0, 5), (5, 8), (7, 9)), "as_released", True),
+        (((0, 6), (5, 9), (5, 9)), "as_released", True),
+        (((5, 9), (5, 9), (5, 9)), "as_released", True),
+    ],
+)
+def test_overlap_is_asserted(parts: tuple, rule: str, refused: bool) -> None:
+    with pytest.raises(DataError, match="overlap") if refused else contextlib.nullcontext():
+        splits._assert_disjoint(splits.EMRanges(*parts), rule)
+
+
+@pytest.mark.parametrize("path", sorted(splits.FOLDER.glob("[CF]*.json")), ids=lambda p: p.stem)
+def test_committed_ranges_agree_with_the_rule(path: Path) -> None:
+    value = json.loads(path.read_text())
+    assert value["fractions_of"] in ("all sections", "training range")
+    total = value["sections"]
+    for rule, named in value["rules"].items():
+        for percent, (start, stop) in named["train"].items():
+            fraction = float(percent.rstrip("%")) / 100
+            assert splits.em_ranges(path.stem, fraction, total, rule).train == (start, stop)
+            of_all = value["fractions_of"] == "all sections"
+            counted = total if of_all else splits.em_training_range(path.stem, total, rule)[1]
+            # The release trained on 75 of 125 sections where the paper says 75 %.
+            released = rule == "as_released" and percent == "75%"
+            assert stop == (75 if released else int(fraction * counted + 1e-9))
 
 
 def test_ranges_that_would_overlap_are_refused() -> None:

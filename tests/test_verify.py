@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
+import zarr
 from small_files import em, hippocampus, nifti
 
 from gtgm.datasets.dataset import open_dataset
@@ -70,6 +72,38 @@ def test_em(tmp_path: Path) -> None:
     assert "constant" in problem.what
     (problem,) = verify("CREMI_C", tmp_path)
     assert "shape" in problem.what and problem.where.endswith("CREMI_C.hdf")
+
+
+def test_em_labels_and_number_of_sections(tmp_path: Path) -> None:
+    em(tmp_path / "CREMI_A.hdf", labels=np.zeros((20, 9, 10), np.uint64))
+    (problem,) = verify("CREMI_A", tmp_path)
+    assert "no voxel is labelled" in problem.what and problem.where.endswith("CREMI_A.hdf")
+    raw = np.random.default_rng(0).integers(0, 99, (9, 8, 7)).astype(np.uint8)
+    em(tmp_path / "CREMI_B.hdf", raw=raw)
+    (problem,) = verify("CREMI_B", tmp_path)
+    assert "9 sections cannot be split" in problem.what
+
+
+def test_em_in_zarr_and_tiff(tmp_path: Path) -> None:
+    raw = np.random.default_rng(0).integers(1, 99, (20, 8, 7)).astype(np.uint8)
+    group = zarr.open_group(str(tmp_path / "CREMI_A.zarr"), mode="w")
+    for key in ("volumes/raw", "volumes/labels/neuron_ids"):
+        array = group.create_dataset(key, data=raw, chunks=(10, 8, 7))
+        array.attrs["resolution"] = [40, 4, 4]
+    assert verify("CREMI_A", tmp_path) == []
+    (tmp_path / "CREMI_A.zarr" / "volumes" / "raw" / "1.0.0").unlink()
+    (problem,) = verify("CREMI_A", tmp_path)
+    assert "1 blocks of volumes/raw are absent" in problem.what
+    assert problem.where.endswith("CREMI_A.zarr")
+    tifffile.imwrite(tmp_path / "CREMI_B.tif", raw)
+    (problem,) = verify("CREMI_B", tmp_path)
+    assert "no labels beside" in problem.what and "CREMI_B_labels.tif" in problem.expected
+    tifffile.imwrite(tmp_path / "CREMI_B_labels.tif", raw)
+    assert verify("CREMI_B", tmp_path) == []
+    content = (tmp_path / "CREMI_B.tif").read_bytes()
+    (tmp_path / "CREMI_B.tif").write_bytes(content[:-50])
+    (problem,) = verify("CREMI_B", tmp_path)
+    assert "cannot be read as TIFF" in problem.what
 
 
 def test_not_found_and_unknown(tmp_path: Path) -> None:

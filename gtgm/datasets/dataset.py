@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gtgm.datasets import msd, registry
+from gtgm.datasets import em, msd, own, registry
 from gtgm.datasets.msd import Case
 from gtgm.datasets.registry import DatasetInfo
 from gtgm.errors import DataError
 from gtgm.paths import data_dirs, runs_dir, sha256
 
-__all__ = ["Case", "Dataset", "case_hashes", "find", "open_dataset"]
+__all__ = ["Case", "Dataset", "bytes_on_disk", "case_hashes", "em_case", "find", "open_dataset"]
 
 # Folders inside a data folder that group datasets of one format.
 GROUPS = {"msd": ("", "msd"), "cremi": ("", "em")}
@@ -68,12 +69,19 @@ def open_dataset(
     Raises:
         SettingsError: unknown name.
         DataError: ``data`` is absent or empty, or the dataset that was found cannot be used. A
-            damaged dataset is never replaced by a phantom.
+            damaged dataset, or an own one that is absent, is never replaced by a phantom.
     """
     info = registry.get(name)
     found = find(name, data)
     if found is not None:
         return _read(info, found, "real")
+    if info.ranges:
+        raise DataError(
+            "the own dataset is in none of the data folders",
+            where=name,
+            expected=" or ".join(info.files),
+            fix=f"put it beside {own.FILE}, or correct its files there",
+        )
     from gtgm.datasets import phantoms as writer
 
     written = writer.write(name, phantoms or runs_dir() / "phantoms", cases=phantom_cases, seed=0)
@@ -81,10 +89,11 @@ def open_dataset(
 
 
 def find(name: str, data: str | Path | None = None) -> Path | None:
-    """Where the real dataset lies: a folder (MSD), an HDF5 file (CREMI layout), or None.
+    """Where the real dataset lies: a folder (MSD), an EM volume (file or folder), or None.
 
     In each data folder the names of the registry's ``files`` are tried, directly, under ``msd``
-    or ``em``, and (HDF5) in a folder called ``name``. A data folder may also be the dataset.
+    or ``em``, and (EM) in a folder called ``name``. EM is also looked for with the suffixes of
+    the other formats, such as ``NAME.zarr``. An MSD data folder may also be the dataset.
 
     Raises:
         DataError: ``data`` does not exist, is not a folder, or is empty.
@@ -97,21 +106,48 @@ def find(name: str, data: str | Path | None = None) -> Path | None:
             warnings.warn(f"$GTGM_DATA names {folder}, which is no folder", stacklevel=2)
             continue
         for candidate in _candidates(info, folder):
-            if candidate.is_dir() if info.format == "msd" else candidate.is_file():
+            if candidate.is_dir() if info.format == "msd" else em.is_volume(candidate):
                 return candidate
     return None
 
 
+def em_case(info: DatasetInfo, path: Path) -> Case:
+    """The one case of an EM dataset whose volume lies at ``path``; ``em.read_case`` reads it."""
+    return Case(info.name, info.name, path, em.labels_beside(path))
+
+
 def case_hashes(dataset: Dataset, ids: Iterable[str]) -> dict[str, str]:
-    """SHA-256 of each case's image file, for the data manifest and the leak check of a run."""
-    return {id: sha256(dataset.case(id).image) for id in ids}
+    """SHA-256 of each case's image, for the data manifest and the leak check of a run.
+
+    Of a folder (Zarr, TIFF sections) it is that of the relative paths and hashes of its files.
+    """
+    return {id: _digest(dataset.case(id).image) for id in ids}
+
+
+def bytes_on_disk(path: Path) -> int:
+    """Size of a file, or of all files of a folder."""
+    return sum(file.stat().st_size for file in _files(path))
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+
+
+def _digest(path: Path) -> str:
+    if not path.is_dir():
+        return sha256(path)
+    lines = (f"{file.relative_to(path).as_posix()} {sha256(file)}\n" for file in _files(path))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _candidates(info: DatasetInfo, folder: Path) -> list[Path]:
-    paths = [folder / group / file for group in GROUPS[info.format] for file in info.files]
+    groups = GROUPS[info.format]
     if info.format == "msd":
+        paths = [folder / group / file for group in groups for file in info.files]
         return [*paths, *([folder] if folder.name == info.name else [])]
-    return [*paths, *(folder / info.name / file for file in info.files)]
+    stems = (file.removesuffix(Path(file).suffix) for file in info.files)
+    names = [*info.files, *(stem + suffix for stem in stems for suffix in em.SUFFIXES)]
+    return [folder / group / file for group in (*groups, info.name) for file in names]
 
 
 def _check_folder(folder: Path) -> None:
@@ -133,7 +169,7 @@ def _check_folder(folder: Path) -> None:
 
 def _read(info: DatasetInfo, path: Path, source: Literal["real", "phantom"]) -> Dataset:
     if info.format == "cremi":
-        return Dataset(info, path.parent, source, (Case(info.name, info.name, path, path),))
+        return Dataset(info, path.parent, source, (em_case(info, path),))
     manifest, cases = msd.read_manifest(path)
     declared = {key: manifest[key] for key in ("classes", "channels") if key in manifest}
     named = tuple(dataclasses.replace(case, dataset=info.name) for case in cases)

@@ -22,7 +22,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 
-from gtgm.datasets import cremi
+from gtgm.datasets import em
 from gtgm.datasets.msd import SUFFIXES, Case
 from gtgm.datasets.registry import DatasetInfo
 from gtgm.errors import DataError, SettingsError
@@ -86,7 +86,7 @@ def load_volume(
         sections: EM only, read these sections.
 
     Returns:
-        The volume; EM has no class label (its neuron ids come from ``cremi.read``).
+        The volume; EM has no class label (its neuron ids come from ``em.read_case``).
 
     Raises:
         DataError: unreadable or damaged file, non-finite or constant image, wrong number of
@@ -96,9 +96,9 @@ def load_volume(
     if spacing is not None and not all(np.isfinite(s) and s > 0 for s in spacing):
         raise SettingsError(f"the spacing {spacing} is not positive", expected="(z, y, x) above 0")
     if info.format == "cremi":
-        em = cremi.read(case.image, sections, labels=False)
-        image = torch.from_numpy(em.raw).float()[None]  # (1, D, H, W)
-        label, now, grid = None, em.resolution, None
+        volume = em.read_case(case, info, sections, labels=False)
+        image = torch.from_numpy(volume.raw.astype(np.float32))[None]  # (1, D, H, W)
+        label, now, grid = None, volume.resolution, None
     else:
         if sections is not None:
             raise SettingsError("sections are a part of EM volumes only", where=case.image)

@@ -1,4 +1,7 @@
-"""The datasets by name: the paper's 13 and FIB-25, as data in ``registry.json``."""
+"""The datasets by name: the paper's 13 and FIB-25, as data in ``registry.json``.
+
+Own EM datasets join them through ``gtgm-datasets.json`` in a folder of $GTGM_DATA (see ``own``).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gtgm.errors import SettingsError
+from gtgm.datasets import own
+from gtgm.errors import DataError, SettingsError
+from gtgm.paths import data_dirs
 
 REGISTRY = Path(__file__).with_name("registry.json")
 
@@ -21,7 +26,10 @@ class DatasetInfo:
     ``spacing`` and ``patch`` are in the order z y x (D, H, W); ``spacing`` is the median of the
     training cases in ``unit``. ``classes`` names the foreground labels 1, 2, … in order and is
     empty for EM, whose labels are neuron instances. ``checksum`` is ``"md5:…"`` or ``"sha256:…"``.
-    ``files`` are the names under which the dataset is looked for in a data folder.
+    ``files`` are the names under which the dataset is looked for in a data folder. ``raw_key`` and
+    ``labels_key`` name the arrays of an EM file that does not follow ``em_store``'s rules, and
+    ``ranges`` holds (start, stop) of training, validation and test sections; all three belong to
+    own datasets, the ranges of the others lie in ``splits/``.
     """
 
     name: str
@@ -43,6 +51,9 @@ class DatasetInfo:
     in_paper: bool
     files: tuple[str, ...]
     note: str = ""
+    raw_key: str | None = None
+    labels_key: str | None = None
+    ranges: tuple[tuple[int, int], ...] = ()
 
 
 def get(name: str) -> DatasetInfo:
@@ -50,8 +61,9 @@ def get(name: str) -> DatasetInfo:
 
     Raises:
         SettingsError: no such dataset; the message lists the names and the closest one.
+        DataError: a file of own datasets cannot be used.
     """
-    known = _load()
+    known = _known()
     if name not in known:
         lower = {n.lower(): n for n in known}
         close = difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.4)
@@ -74,9 +86,25 @@ def names(modality: str | None = None, in_paper: bool | None = None) -> list[str
         raise SettingsError(f"there is no modality {modality!r}", expected="CT, MRI or EM")
     return [
         info.name
-        for info in _load().values()
+        for info in _known().values()
         if modality in (None, info.modality) and in_paper in (None, info.in_paper)
     ]
+
+
+def _known() -> dict[str, DatasetInfo]:
+    known = dict(_load())
+    for folder in data_dirs():
+        for fields in own.read_own(folder):
+            info = DatasetInfo(**fields)
+            if known.get(info.name, info) != info:
+                raise DataError(
+                    f"the name {info.name!r} is taken",
+                    where=folder / own.FILE,
+                    expected="a name that no other dataset has",
+                    fix="choose another name",
+                )
+            known[info.name] = info
+    return known
 
 
 @functools.cache

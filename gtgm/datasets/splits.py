@@ -9,6 +9,7 @@ EM volumes are split by ranges of sections. Both are kept as JSON in ``splits/``
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from sklearn.model_selection import KFold
 
+from gtgm.datasets import registry
 from gtgm.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ SEED = 12345
 STORED_DRAWS = 5
 STORED_FRACTION = 0.1
 MIN_SECTIONS = 16
+# What a label fraction of an EM dataset is a fraction of; the other choice is "all sections".
+TRAINING = "training range"
 
 
 @dataclass(frozen=True)
@@ -175,49 +179,92 @@ def em_ranges(
     n_sections: int,
     rule: Literal["corrected", "as_released"] = "corrected",
 ) -> EMRanges:
-    """Section ranges of an EM dataset for a label fraction (of all sections).
+    """Section ranges of an EM dataset for a label fraction.
 
-    ``corrected``: the first ``int(fraction · n)`` sections train, but never beyond the training
-    range, which ends where validation begins. ``as_released`` (CREMI): 75 sections at "75 %"
-    (60 % of 125), the last 50 are both validation and test. A volume with another number of
-    sections gets the same ranges in proportion.
+    The first ``floor(fraction · n)`` sections train, where n counts all sections (CREMI, as the
+    paper does) or the training range (FIB-25, own datasets; ``fractions_of`` in ``splits/``), but
+    never more than the training range, which ends where validation begins. ``as_released``
+    (CREMI): 75 sections at "75 %" (60 % of 125), the last 50 are both validation and test. A
+    volume with another number of sections gets the same ranges in proportion; those of an own
+    dataset are taken as they are.
 
     Raises:
         SettingsError: unknown name or rule, fraction outside (0, 1] or above the training range.
-        DataError: too few sections.
+        DataError: too few sections, or ranges that overlap.
     """
     check_fraction(fraction)
+    total, named, of_all = _em_rule(name, n_sections, rule)
+    limit = _training_stop(named)
+    # 1e-9: 0.29 of 100 sections is 28.999999999999996 in floating point.
+    count = max(1, math.floor(fraction * (total if of_all else limit) + 1e-9))
+    for percent, (_, stop) in named["train"].items():
+        if abs(fraction - float(percent.rstrip("%")) / 100) < 1e-9:
+            count = stop
+    if count > limit:
+        raise SettingsError(
+            f"a label fraction of {fraction:g} takes {count} of {total} sections of {name}",
+            expected=f"at most {limit} training sections, so that none is also tested",
+            fix="choose " + " or ".join(named["train"]),
+        )
+    return _ranges(named, (0, count), n_sections, total, rule)
+
+
+def em_training_range(
+    name: str, n_sections: int, rule: Literal["corrected", "as_released"] = "corrected"
+) -> tuple[int, int]:
+    """All sections that training, also without labels, may read; arguments as in ``em_ranges``.
+
+    Raises:
+        SettingsError, DataError: as ``em_ranges``.
+    """
+    total, named, _ = _em_rule(name, n_sections, rule)
+    return _ranges(named, (0, _training_stop(named)), n_sections, total, rule).train
+
+
+def _em_rule(name: str, n_sections: int, rule: str) -> tuple[int, dict[str, Any], bool]:
+    """Number of sections that the ranges are written for, the ranges, and what fractions count."""
     path = FOLDER / f"{name}.json"
-    value = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if path.is_file():
+        value = json.loads(path.read_text(encoding="utf-8"))
+    elif name in registry.names("EM") and registry.get(name).ranges:
+        parts = dict(zip(("train", "validation", "test"), registry.get(name).ranges, strict=True))
+        named = {**parts, "train": {"100%": parts["train"]}}
+        value = {"sections": n_sections, "fractions_of": TRAINING, "rules": {"corrected": named}}
+    else:
+        value = {}
     rules = value.get("rules", {})
     if rule not in rules:
         raise SettingsError(
             f"there are no {rule!r} section ranges of {name!r}",
             expected=", ".join(rules) or "an EM dataset",
         )
-    total, named = value["sections"], rules[rule]
     if n_sections < MIN_SECTIONS:
         raise DataError(
             f"{n_sections} sections cannot be split",
             where=name,
             expected=f"at least {MIN_SECTIONS}",
         )
-    ranges = {part: tuple(named[part]) for part in ("validation", "test")}
-    train = (0, max(1, int(fraction * total)))
-    limit = max(stop for _, stop in named["train"].values())
-    for percent, stored in named["train"].items():
-        if abs(fraction - float(percent.rstrip("%")) / 100) < 1e-9:
-            train = stored
-    if train[1] > limit:
-        raise SettingsError(
-            f"a label fraction of {fraction:g} takes {train[1]} of {total} sections of {name}",
-            expected=f"at most {limit} training sections, so that none is also tested",
-            fix="choose " + " or ".join(named["train"]),
+    return value["sections"], rules[rule], value["fractions_of"] != TRAINING
+
+
+def _training_stop(named: dict[str, Any]) -> int:
+    return max(stop for _, stop in named["train"].values())
+
+
+def _ranges(
+    named: dict[str, Any], train: tuple[int, int], n_sections: int, total: int, rule: str
+) -> EMRanges:
+    parts = {"train": train, "validation": named["validation"], "test": named["test"]}
+    ranges = EMRanges(**{part: _scale(r, n_sections / total) for part, r in parts.items()})
+    _assert_disjoint(ranges, rule)
+    if ranges.test[1] > n_sections:
+        raise DataError(
+            f"the test sections end at {ranges.test[1]} and the volume has {n_sections}",
+            where=str(ranges),
+            expected="ranges inside the volume",
+            fix="correct the ranges, or use the volume that they were written for",
         )
-    ranges["train"] = tuple(train)
-    result = EMRanges(**{part: _scale(r, n_sections / total) for part, r in ranges.items()})
-    _assert_disjoint(result, rule)
-    return result
+    return ranges
 
 
 def _scale(part: tuple[int, int], factor: float) -> tuple[int, int]:
@@ -228,8 +275,8 @@ def _scale(part: tuple[int, int], factor: float) -> tuple[int, int]:
 def _assert_disjoint(ranges: EMRanges, rule: str) -> None:
     """Training never meets validation or test; validation may equal test only ``as_released``."""
     parts = [ranges.train, ranges.validation, ranges.test]
-    if rule == "as_released":
-        parts = parts[::2]
+    if rule == "as_released" and ranges.validation == ranges.test:
+        parts.pop()
     parts.sort()
     if any(a[1] > b[0] for a, b in zip(parts, parts[1:], strict=False)):
         raise DataError("section ranges overlap", where=str(ranges), expected="disjoint ranges")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,9 +12,11 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from gtgm.datasets import cremi, geometry, msd, registry
-from gtgm.datasets.dataset import Case, Dataset, find
+from gtgm.datasets import em, geometry, msd, registry
+from gtgm.datasets.dataset import Case, Dataset, em_case, find
+from gtgm.datasets.em_array import AbsentBlocks
 from gtgm.datasets.registry import DatasetInfo
+from gtgm.datasets.splits import em_training_range
 from gtgm.errors import DataError
 
 
@@ -49,7 +52,7 @@ def verify(
     """
     if isinstance(dataset, Dataset):
         info = dataset.info
-        path = dataset.root if info.format == "msd" else dataset.cases[0].image
+        path = dataset.root
     else:
         info = registry.get(dataset)
         path = find(dataset, data)
@@ -62,9 +65,8 @@ def verify(
             )
     problems: list[Problem] = []
     if info.format == "cremi":
-        for labels in (False, True):
-            with _collect(problems):
-                cremi.read(path, labels=labels)
+        case = dataset.cases[0] if isinstance(dataset, Dataset) else em_case(info, path)
+        _verify_em(case, info, problems)
         return list(dict.fromkeys(problems))
     found = msd.scan(path)
     problems += [_problem(error) for error in found.problems]
@@ -73,6 +75,23 @@ def verify(
     for case in tqdm(found.cases, desc=info.name, unit="case", disable=not progress):
         _verify_case(case, info, problems)
     return problems
+
+
+def _verify_em(case: Case, info: DatasetInfo, problems: list[Problem]) -> None:
+    # Grey values alone first: their problems are reported also where the labels have others.
+    for labels in (False, True):
+        with warnings.catch_warnings(record=True) as caught, _collect(problems):
+            warnings.simplefilter("always", UserWarning)
+            volume = em.read_case(case, info, labels=labels)
+            if labels and not volume.labels.any():
+                raise DataError("no voxel is labelled", where=case.label, expected="ids above 0")
+            if labels:
+                em_training_range(info.name, volume.n_sections)
+        problems += [
+            Problem(str(case.image), str(w.message), "all blocks", "copy or download it again")
+            for w in caught
+            if issubclass(w.category, AbsentBlocks)
+        ]
 
 
 def _verify_case(case: Case, info: DatasetInfo, problems: list[Problem]) -> None:

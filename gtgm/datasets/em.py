@@ -1,0 +1,352 @@
+"""EM volumes: grey values and neuron instances, read by sections from any of the usual files.
+
+CREMI's HDF5 layout (padded or not), other HDF5, Zarr and N5 (``em_store``), TIFF stacks and folders
+of TIFF sections (``em_tiff``). Labels lie in the same file, or beside it as ``NAME_labels``. Where
+they are smaller than the grey values, their ``offset`` (nm) says where they begin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import psutil
+
+from gtgm.datasets import em_store, em_tiff
+from gtgm.datasets.em_array import EMArray, Triple, check_size, in_nm
+from gtgm.errors import DataError, SettingsError
+
+if TYPE_CHECKING:
+    from gtgm.datasets.msd import Case
+    from gtgm.datasets.registry import DatasetInfo
+
+SUFFIXES = (*em_store.HDF5_SUFFIXES, *em_store.ZARR_SUFFIXES, *em_tiff.SUFFIXES)
+# BigCAT, CREMI's annotation tool, reserves the ids above this one (transparent, invalid, outside).
+MAX_ID = np.uint64(0xFFFFFFFFFFFFFFFC)
+
+
+@dataclass(frozen=True)
+class EMVolume:
+    """An EM volume in z y x.
+
+    ``raw`` (D, H, W) is uint8 or uint16 as in the file, or float32 where the file has floats.
+    ``labels`` is uint64 (D, H, W) with 0 = ignored (None if they were not asked for),
+    ``resolution`` is nm (z, y, x), ``sections`` the (start, stop) that were read and
+    ``n_sections`` the number in the file.
+    """
+
+    raw: np.ndarray
+    labels: np.ndarray | None
+    resolution: Triple
+    sections: tuple[int, int]
+    n_sections: int
+
+
+def read(
+    path: str | Path,
+    sections: slice | None = None,
+    labels: bool = True,
+    *,
+    labels_path: str | Path | None = None,
+    raw_key: str | None = None,
+    labels_key: str | None = None,
+    resolution: Triple | None = None,
+) -> EMVolume:
+    """Read sections of an EM volume; only these are loaded.
+
+    Args:
+        path: ``.hdf``, ``.h5``, ``.hdf5``, ``.zarr``, ``.n5``, ``.tif``, ``.tiff``, or a folder
+            of TIFF sections.
+        sections: range of sections (step 1), all if None.
+        labels: also read the neuron ids; without, a volume that has none is accepted.
+        labels_path: where the labels are; by default ``labels_beside(path)``.
+        raw_key, labels_key: names of the arrays in HDF5, Zarr or N5; by default as in ``em_store``.
+        resolution: nm (z, y, x), instead of what the file says.
+
+    Warns:
+        AbsentBlocks: blocks of a Zarr or N5 array of grey values are absent and read as 0.
+
+    Raises:
+        DataError: absent, damaged or unknown file, no or more than one candidate for an array,
+            wrong type or shape, no resolution, NaN or constant grey values, negative ids, no
+            section in the range, or more than fits into memory.
+        SettingsError: ``resolution`` is not three positive numbers.
+    """
+    path = Path(path)
+    if resolution is not None:
+        resolution = _given(resolution)
+    with _open(path, "raw", raw_key, labels_key) as grey:
+        start, stop = _range(sections, grey)
+        if not labels:
+            size = _resolution(grey, resolution)
+            return EMVolume(_grey(grey, start, stop, 0), None, size, (start, stop), grey.shape[0])
+        beside = _labels_path(path, labels_path)
+        other = grey.name if beside == path else None
+        with _open(beside, "labels", labels_key, other) as ids:
+            size = _resolution(grey, resolution)
+            if resolution is None and ids.resolution and not np.allclose(ids.resolution, size):
+                raise DataError(
+                    f"{grey.name} has the resolution {size} nm and {ids.name} {ids.resolution}",
+                    where=beside,
+                    expected="labels on the grid of the grey values",
+                    fix="resample the labels, or choose the arrays of one scale",
+                )
+            begin = _begin(grey, ids, size)
+            raw = _grey(grey, start, stop, np.dtype(np.uint64).itemsize + ids.dtype.itemsize)
+            placed = _place(ids, begin, grey.shape, start, stop)
+            return EMVolume(raw, placed, size, (start, stop), grey.shape[0])
+
+
+def read_case(
+    case: Case, info: DatasetInfo, sections: slice | None = None, labels: bool = True
+) -> EMVolume:
+    """Read the volume of a dataset of the registry, with the array names of its entry.
+
+    The entry's spacing counts for own datasets, whose entry the reader wrote, and for TIFF, whose
+    files seldom name one; else the file's. Errors and warnings as in ``read``.
+    """
+    tiff = case.image.is_dir() or case.image.suffix.lower() in em_tiff.SUFFIXES
+    tiff = tiff and case.image.suffix.lower() not in em_store.ZARR_SUFFIXES
+    return read(
+        case.image,
+        sections,
+        labels,
+        labels_path=case.label,
+        raw_key=info.raw_key,
+        labels_key=info.labels_key,
+        resolution=info.spacing if info.ranges or tiff else None,
+    )
+
+
+@dataclass(frozen=True)
+class Grey:
+    """Grey values of an open file, read where they are sliced: ``grey[z0:z1, y0:y1, x0:x1]``."""
+
+    array: EMArray
+    resolution: Triple
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(D, H, W)."""
+        return self.array.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the voxels in the file."""
+        return self.array.dtype
+
+    def __getitem__(self, box: int | slice | tuple) -> np.ndarray:
+        first, *rest = box if isinstance(box, tuple) else (box,)
+        if isinstance(first, slice):
+            start, stop, _ = first.indices(self.shape[0])
+            return self.array.load(start, stop)[(slice(None), *rest)]
+        return self.array.load(first, first + 1)[(0, *rest)]
+
+
+@contextmanager
+def open_grey(
+    path: str | Path, raw_key: str | None = None, resolution: Triple | None = None
+) -> Iterator[Grey]:
+    """Grey values of a volume that need not fit into memory; arguments and errors as in ``read``,
+    but voxels are checked by nobody."""
+    with _open(Path(path), "raw", raw_key, None) as grey:
+        _range(None, grey)
+        yield Grey(grey, _resolution(grey, None if resolution is None else _given(resolution)))
+
+
+def n_sections(path: str | Path, raw_key: str | None = None) -> int:
+    """Number of sections in the file, without reading voxels; errors as in ``read``."""
+    with _open(Path(path), "raw", raw_key, None) as grey:
+        return grey.shape[0]
+
+
+def is_volume(path: Path) -> bool:
+    """Whether something that ``read`` may know lies at ``path``; it is not opened."""
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        return suffix in em_store.ZARR_SUFFIXES or bool(em_tiff.section_files(path))
+    return path.is_file() and suffix in SUFFIXES and suffix not in em_store.ZARR_SUFFIXES
+
+
+def labels_beside(path: Path) -> Path | None:
+    """``NAME_labels`` beside ``NAME``, with the same or the other suffix of the format.
+
+    Without one, HDF5, Zarr and N5 hold their labels themselves, and TIFF has none (None).
+    """
+    suffix = path.suffix.lower()
+    tiff = suffix in em_tiff.SUFFIXES
+    for ending in (path.suffix, *(em_tiff.SUFFIXES if tiff else ())):
+        candidate = path.with_name(f"{path.stem}_labels{ending}")
+        if candidate.exists():
+            return candidate
+    return None if tiff or suffix not in SUFFIXES else path
+
+
+def _open(
+    path: Path, role: Literal["raw", "labels"], key: str | None, other: str | None
+) -> AbstractContextManager[EMArray]:
+    if not path.exists():
+        raise DataError("there is no such file", where=path, fix="check the path")
+    suffix = path.suffix.lower()
+    if suffix in em_tiff.SUFFIXES or (path.is_dir() and suffix not in em_store.ZARR_SUFFIXES):
+        return em_tiff.open_array(path)
+    if suffix not in SUFFIXES or path.is_dir() != (suffix in em_store.ZARR_SUFFIXES):
+        raise DataError(
+            "this is no EM volume of a known kind",
+            where=path,
+            expected=f"a file or folder with one of {', '.join(SUFFIXES)}",
+            fix="rename or convert it",
+        )
+    return em_store.open_array(path, role, key, other)
+
+
+def _labels_path(path: Path, given: str | Path | None) -> Path:
+    found = labels_beside(path) if given is None else Path(given)
+    if found is None:
+        raise DataError(
+            "there are no labels beside the stack",
+            where=path,
+            expected=f"{path.stem}_labels{path.suffix}",
+            fix="put the labels there, or give their path",
+        )
+    return found
+
+
+def _range(sections: slice | None, grey: EMArray) -> tuple[int, int]:
+    check_size(grey.path, grey.name, grey.shape, grey.dtype, grey.stored, grey.block)
+    start, stop, step = (sections or slice(None)).indices(grey.shape[0])
+    if step != 1 or stop <= start:
+        raise DataError(
+            f"the range {sections} selects no sections",
+            where=grey.path,
+            expected=f"start < stop within 0…{grey.shape[0]}, step 1",
+            fix="choose a range inside the volume",
+        )
+    return start, stop
+
+
+def _grey(grey: EMArray, start: int, stop: int, more: int) -> np.ndarray:
+    """The grey values, checked; ``more`` bytes a voxel are needed beside them."""
+    if grey.dtype not in (np.uint8, np.uint16) and grey.dtype.kind != "f":
+        raise DataError(
+            f"{grey.name} is {grey.dtype}",
+            where=grey.path,
+            expected="grey values as uint8, uint16 or floats",
+            fix="convert it, or name the array of the grey values",
+        )
+    size = max(grey.dtype.itemsize, 4 if grey.dtype.kind == "f" else 1)
+    needed = (stop - start) * grey.shape[1] * grey.shape[2] * (size + more)
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise DataError(
+            f"sections {start}–{stop - 1} of {grey.name} take {needed / 2**30:.1f} GiB",
+            where=grey.path,
+            expected=f"no more than the {free / 2**30:.1f} GiB of memory that are free",
+            fix="read fewer sections at a time",
+        )
+    raw = grey.load(start, stop)
+    if raw.dtype.kind == "f":
+        raw = raw.astype(np.float32, copy=False)
+        if not np.isfinite(raw).all():
+            raise DataError(
+                f"{grey.name} has values that are NaN or infinite",
+                where=grey.path,
+                expected="finite grey values",
+                fix="replace these voxels",
+            )
+    if raw.min() == raw.max():
+        raise DataError(
+            f"sections {start}–{stop - 1} are constant (every grey value is {raw.flat[0]})",
+            where=grey.path,
+            expected="an image",
+            fix="check that the file was written completely",
+        )
+    return raw
+
+
+def _resolution(grey: EMArray, given: Triple | None) -> Triple:
+    found = given or grey.resolution
+    if found is None:
+        raise DataError(
+            f"{grey.name} names no usable resolution",
+            where=grey.path,
+            expected="three voxel sizes (z, y, x) in a known unit",
+            fix='give them in nm (resolution), or write them into the file: attribute "resolution" '
+            "(HDF5, Zarr, N5), ImageJ's voxel depth and unit (TIFF)",
+        )
+    if min(found) <= 0:
+        raise DataError(
+            f"the resolution is {found} nm", where=grey.path, expected="three numbers above 0"
+        )
+    return found
+
+
+def _begin(grey: EMArray, ids: EMArray, resolution: Triple) -> np.ndarray:
+    """Voxel of the grey values at which the labels begin."""
+    if ids.dtype.kind not in "ui":
+        raise DataError(
+            f"{ids.name} is {ids.dtype}",
+            where=ids.path,
+            expected="integer neuron ids",
+            fix="save them as uint16, uint32 or uint64",
+        )
+    begin = np.zeros(3, dtype=int)
+    if ids.offset is not None:
+        distance = np.array(ids.offset) - np.array(grey.offset or (0.0, 0.0, 0.0))
+        voxels = distance / np.array(resolution)
+        begin = np.rint(voxels).astype(int)
+        if np.abs(voxels - begin).max() > 0.01:
+            raise DataError(
+                f"the offset of {ids.name} is not on the grid of {grey.name}",
+                where=ids.path,
+                expected="multiples of the resolution",
+            )
+    elif ids.shape != grey.shape:
+        raise DataError(
+            f"{grey.name} has the shape {grey.shape} and {ids.name} has {ids.shape}",
+            where=ids.path,
+            expected='equal shapes, or an attribute "offset" (nm) of the labels',
+            fix="use raw data and labels of the same release",
+        )
+    if 0 in ids.shape or (begin < 0).any() or (begin + ids.shape > grey.shape).any():
+        raise DataError(
+            f"{ids.name} of shape {ids.shape} at {begin.tolist()} does not fit into {grey.shape}",
+            where=ids.path,
+            expected="labels inside the raw volume",
+        )
+    return begin
+
+
+def _place(
+    ids: EMArray, begin: np.ndarray, shape: tuple[int, ...], start: int, stop: int
+) -> np.ndarray:
+    """Ids of sections start…stop on the grid of the grey values, 0 outside the labelled box."""
+    placed = np.zeros((stop - start, *shape[1:]), dtype=np.uint64)
+    first, last = max(start, begin[0]), min(stop, begin[0] + ids.shape[0])
+    if first < last:
+        part = ids.load(first - begin[0], last - begin[0])
+        if part.dtype.kind == "i" and part.min() < 0:
+            raise DataError(
+                f"{ids.name} has negative ids",
+                where=ids.path,
+                expected="ids from 0, 0 = unlabelled",
+            )
+        part = part.astype(np.uint64)
+        part[part > MAX_ID] = 0
+        _, y, x = begin
+        box = placed[first - start : last - start, y : y + ids.shape[1], x : x + ids.shape[2]]
+        box[...] = part
+    return placed
+
+
+def _given(resolution: Triple) -> Triple:
+    values = in_nm(resolution, "nm")
+    if values is None or min(values) <= 0:
+        raise SettingsError(
+            f"the resolution is {resolution!r}", expected="three numbers above 0, nm (z, y, x)"
+        )
+    return values

@@ -1,0 +1,286 @@
+"""EM volumes in HDF5, Zarr (version 2) and N5: which array is what, and its size in nm.
+
+Names: those that are given, else CREMI's (https://cremi.org/data), else the only 3D array that can
+be grey values (uint8, uint16) and the only other 3D array of integers. Resolution and offset: the
+attributes ``resolution`` and ``offset`` (nm; z y x, but x y z in N5, as its tools write them),
+``element_size_um`` (µm, Fiji), ``pixelResolution`` (N5) or OME-NGFF ``multiscales``.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numcodecs
+import numpy as np
+import zarr
+
+from gtgm.datasets.em_array import MAX_COMPRESSION, AbsentBlocks, EMArray, Triple, in_nm, readable
+from gtgm.errors import DataError
+
+RAW = "volumes/raw"
+LABELS = "volumes/labels/neuron_ids"
+HDF5_SUFFIXES = (".hdf", ".h5", ".hdf5")
+ZARR_SUFFIXES = (".zarr", ".n5")
+SINGLE = "(the array itself)"
+
+
+@contextmanager
+def open_array(
+    path: Path,
+    role: Literal["raw", "labels"],
+    key: str | None = None,
+    other: str | None = None,
+) -> Iterator[EMArray]:
+    """Open the grey values or the labels of a file; nothing is read before ``load``.
+
+    Arrays of more than three axes are accepted if the leading ones have length 1.
+
+    Args:
+        path: an HDF5 file, or a Zarr or N5 folder.
+        role: which of the two.
+        key: name of the array; None to look for it.
+        other: name of the array of the other role, if it lies in the same file and is known.
+
+    Warns:
+        AbsentBlocks: in ``load``, where blocks of the grey values are not in a Zarr or N5 folder.
+
+    Raises:
+        DataError: not such a file, damaged, or no array, or none that is the only candidate.
+    """
+    kind = "HDF5" if path.suffix.lower() not in ZARR_SUFFIXES else path.suffix[1:].upper()
+    with _root(path, kind) as root:
+        with readable(path, kind):
+            arrays = _arrays(root)
+        name = key if key is not None else _find(arrays, role, other, path)
+        name = name.strip("/") or SINGLE
+        if name not in arrays:
+            raise _no_array(f"has no dataset {name}", arrays, path)
+        array = arrays[name]
+        if array.ndim < 3 or any(n != 1 for n in array.shape[:-3]):
+            raise _no_array(f"{name} is not a 3D dataset, its shape is {array.shape}", arrays, path)
+        with readable(path, kind):
+            described = _describe(array, name, role, root, path, kind)
+        yield described
+
+
+@contextmanager
+def _root(path: Path, kind: str) -> Iterator[Any]:
+    if kind == "HDF5":
+        with readable(path, kind):
+            file = h5py.File(path, "r")
+        with file:
+            yield file
+        return
+    if (path / "zarr.json").is_file():
+        raise DataError(
+            "this is Zarr version 3",
+            where=path,
+            expected="version 2 (.zgroup, .zarray), or N5",
+            fix="write it with zarr_format=2",
+        )
+    with readable(path, kind), warnings.catch_warnings():
+        # N5Store says with each use that zarr 3 will not have it.
+        warnings.simplefilter("ignore", FutureWarning)
+        store = zarr.N5Store(str(path)) if kind == "N5" else zarr.DirectoryStore(str(path))
+        root = zarr.open(store, mode="r")
+    yield root
+
+
+def _arrays(root: Any) -> dict[str, Any]:
+    """All arrays by name; of an OME-NGFF pyramid only the finest."""
+    if isinstance(root, zarr.Array):
+        return {SINGLE: root}
+    found: dict[str, Any] = {}
+    coarse: set[str] = set()
+
+    def visit(name: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset | zarr.Array):
+            found[name] = node
+        else:
+            add_coarse(name, node)
+
+    def add_coarse(name: str, group: Any) -> None:
+        for scales in _multiscales(group):
+            coarse.update(f"{name}/{d['path']}".strip("/") for d in scales["datasets"][1:])
+
+    add_coarse("", root)
+    root.visititems(visit)
+    return {name: array for name, array in found.items() if name not in coarse}
+
+
+def _find(arrays: Mapping[str, Any], role: str, other: str | None, path: Path) -> str:
+    if RAW in arrays or LABELS in arrays:
+        return RAW if role == "raw" else LABELS
+    volumes = {n: a.dtype for n, a in arrays.items() if a.ndim >= 3 and n != other}
+    if role == "raw":
+        fitting = [n for n, t in volumes.items() if t.kind == "u" and t.itemsize <= 2]
+    else:
+        fitting = [n for n, t in volumes.items() if t.kind in "ui"]
+        if len(fitting) > 1:
+            fitting = [n for n in fitting if volumes[n].itemsize > 2]
+    if len(fitting) == 1:
+        return fitting[0]
+    name = RAW if role == "raw" else LABELS
+    what = {"raw": "3D uint8 or uint16", "labels": "3D integer"}[role]
+    raise _no_array(f"has no dataset {name} and {len(fitting)} others of {what}", arrays, path)
+
+
+def _no_array(what: str, arrays: Mapping[str, Any], path: Path) -> DataError:
+    found = [f"{name} {tuple(array.shape)} {array.dtype}" for name, array in arrays.items()]
+    return DataError(
+        what,
+        where=path,
+        expected=f"{RAW} and {LABELS} as (z, y, x), or names that are given; "
+        f"found: {', '.join(found) or 'nothing'}",
+        fix="name the arrays with raw_key and labels_key, or convert the volume to the CREMI "
+        "layout (https://cremi.org/data)",
+    )
+
+
+def _describe(array: Any, name: str, role: str, root: Any, path: Path, kind: str) -> EMArray:
+    leading = (0,) * (array.ndim - 3)
+
+    def load(start: int, stop: int) -> np.ndarray:
+        with readable(path, kind):
+            if isinstance(array, zarr.Array):
+                absent = _check_blocks(array, leading, start, stop)
+                # Labels are sparse; grey values that are absent are rather lost than black.
+                if absent and role == "raw":
+                    warnings.warn(
+                        f"{path}: {absent} blocks of {name} are absent and read as 0",
+                        AbsentBlocks,
+                        stacklevel=2,
+                    )
+            part = array[(*leading, slice(start, stop))]
+            return np.ascontiguousarray(part, dtype=array.dtype.newbyteorder("="))
+
+    resolution, offset = _grid(array, name, root, path, kind)
+    return EMArray(
+        path=path,
+        name=name,
+        shape=tuple(int(n) for n in array.shape[-3:]),
+        dtype=array.dtype.newbyteorder("="),
+        load=load,
+        stored=_stored(array, path),
+        block=math.prod(array.chunks) * array.dtype.itemsize if array.chunks else 0,
+        resolution=resolution,
+        offset=offset,
+    )
+
+
+def _check_blocks(array: zarr.Array, leading: tuple[int, ...], start: int, stop: int) -> int:
+    """The number of absent blocks of sections start…stop; ValueError if one is cut off.
+
+    Blosc itself reads on behind a block that is cut off.
+    """
+    wrapped = isinstance(array.store, zarr.N5Store)
+    codec = array.compressor._compressor if wrapped else array.compressor
+    head = 4 + 4 * array.ndim if wrapped else 0
+    depth = array.chunks[-3]
+    counts = array.cdata_shape
+    absent = 0
+    for z in range(start // depth, (stop - 1) // depth + 1):
+        for y, x in np.ndindex(*counts[-2:]):
+            block = array.chunk_store.get(array._chunk_key((*leading, z, y, x)))
+            absent += block is None
+            if block is not None and isinstance(codec, numcodecs.Blosc):
+                length = int.from_bytes(block[head + 12 : head + 16], "little")
+                if len(block) - head != length:
+                    raise ValueError(f"block {z}, {y}, {x} of {array.path} is cut off")
+    return absent
+
+
+def _stored(array: Any, path: Path) -> int | None:
+    """Bytes of the array in the file; for Zarr counted only until they are known to suffice."""
+    if isinstance(array, h5py.Dataset):
+        # The voxels of these two lie in other files.
+        return None if array.is_virtual or array.external else array.id.get_storage_size()
+    total, enough = 0, array.nbytes // MAX_COMPRESSION
+    for file in (path / array.path).rglob("*"):
+        total += file.stat().st_size if file.is_file() else 0
+        if total > enough:
+            break
+    return total
+
+
+def _grid(
+    array: Any, name: str, root: Any, path: Path, kind: str
+) -> tuple[Triple | None, Triple | None]:
+    """Resolution and offset in nm (z, y, x), None where the file does not say."""
+    attributes = array.attrs
+    if "resolution" in attributes or "offset" in attributes:
+        return tuple(_triple(attributes, key, name, path, kind) for key in ("resolution", "offset"))
+    if "element_size_um" in attributes:
+        return in_nm(attributes["element_size_um"], "um"), None
+    if isinstance(attributes.get("pixelResolution"), Mapping):
+        pixel = attributes["pixelResolution"]
+        return in_nm(list(pixel.get("dimensions", ()))[::-1], pixel.get("unit")), None
+    parts = [] if name == SINGLE else name.split("/")
+    for depth in range(len(parts) - 1, -1, -1):
+        group = root["/".join(parts[:depth])] if depth else root
+        for scales in _multiscales(group):
+            for dataset in scales["datasets"]:
+                if dataset["path"].strip("/") == "/".join(parts[depth:]):
+                    return _ome(scales, dataset, name, path)
+    return None, None
+
+
+def _triple(attributes: Any, key: str, name: str, path: Path, kind: str) -> Triple | None:
+    if key not in attributes:
+        return None
+    values = in_nm(attributes[key], "nm")
+    # A resolution can be given instead; labels at a wrong place could not be noticed.
+    if values is None and key == "offset":
+        raise DataError(
+            f'{name} has no usable attribute "{key}"',
+            where=path,
+            expected="three numbers in nm, (z, y, x)",
+            fix="correct the attribute",
+        )
+    return values[::-1] if values and kind == "N5" else values
+
+
+def _multiscales(group: Any) -> list[dict[str, Any]]:
+    """OME-NGFF metadata of a group; entries that are not of that form are left out."""
+    value = group.attrs.get("multiscales")
+    entries = value if isinstance(value, list) else []
+    return [
+        entry
+        for entry in entries
+        if isinstance(entry, Mapping)
+        and isinstance(entry.get("datasets"), list)
+        and all(isinstance(d, Mapping) and "path" in d for d in entry["datasets"])
+    ]
+
+
+def _ome(
+    scales: Mapping[str, Any], dataset: Mapping[str, Any], name: str, path: Path
+) -> tuple[Triple | None, Triple | None]:
+    """Scale and translation of OME-NGFF 0.4 (https://ngff.openmicroscopy.org/0.4/)."""
+    axes = [a if isinstance(a, Mapping) else {"name": a} for a in scales.get("axes", ())]
+    names = [str(axis.get("name")).lower() for axis in axes[-3:]]
+    if axes and names != ["z", "y", "x"]:
+        raise DataError(
+            f"the last axes of {name} are {', '.join(names)}",
+            where=path,
+            expected="z, y, x",
+            fix="transpose the volume",
+        )
+    scale, shift = np.ones(3), np.zeros(3)
+    for transform in (
+        *dataset.get("coordinateTransformations", ()),
+        *scales.get("coordinateTransformations", ()),
+    ):
+        if transform.get("type") == "scale":
+            scale, shift = scale * transform["scale"][-3:], shift * transform["scale"][-3:]
+        elif transform.get("type") == "translation":
+            shift = shift + transform["translation"][-3:]
+    units = {axis.get("unit") for axis in axes[-3:]}
+    unit = units.pop() if len(units) == 1 else None
+    return in_nm(scale, unit), in_nm(shift, unit)
