@@ -256,11 +256,17 @@ def _add_evaluate(commands: Any) -> None:
         commands,
         "evaluate",
         _evaluate,
-        "score a trained segmenter on the held-out fold",
-        "gtgm evaluate Task04_Hippocampus --weights runs/.../finetune/... --data data",
+        "score a trained segmenter on the held-out fold, or a published segmentation of neurons",
+        "gtgm evaluate Task04_Hippocampus --weights runs/.../finetune/... --data data\n"
+        "  gtgm evaluate FIB25 --segmentation ffn.npz --name 'FFN (Januszewski et al. 2018)' "
+        "--data data",
     )
     parser.add_argument("dataset")
-    parser.add_argument("--weights", type=Path, required=True, help="folder of a segmenter")
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--weights", type=Path, help="folder of a segmenter")
+    given.add_argument("--segmentation", type=Path, help=".npz with 'segmentation' (z, y, x), EM")
+    parser.add_argument("--name", default="published segmentation", help="whose segmentation it is")
+    parser.add_argument("--remark", default="", help="what a reader must know to compare")
     _study_options(parser)
 
 
@@ -270,6 +276,15 @@ def _evaluate(options: argparse.Namespace) -> int:
     from gtgm.stages.finetuning import evaluate
 
     study = _study(options, [options.dataset])
+    if options.segmentation:
+        from gtgm.stages.published import score_published_file
+
+        _show(
+            score_published_file(
+                study, options.dataset, options.segmentation, options.name, options.remark
+            )
+        )
+        return 0
     network, about = load_class_segmenter(options.weights)
     info = study.open(options.dataset).info
     if list(info.classes) != about["classes"] or len(info.channels) != len(about["channels"]):
@@ -296,17 +311,39 @@ def _add_segment(commands: Any) -> None:
         commands,
         "segment",
         _segment,
-        "segment a NIfTI image; the result has its grid and affine",
-        "gtgm segment scan.nii.gz labels.nii.gz --weights runs/.../finetune/...",
+        "segment a NIfTI image, on its own grid and affine, or the neurons of an EM volume",
+        "gtgm segment scan.nii.gz labels.nii.gz --weights runs/.../finetune/...\n"
+        "  gtgm segment sample.hdf neurons --weights runs/.../neurons/...   # any size, blockwise",
     )
-    parser.add_argument("image", type=Path)
-    parser.add_argument("output", type=Path)
+    parser.add_argument("image", type=Path, help="NIfTI; or HDF5, Zarr, N5 or TIFF for EM")
+    parser.add_argument("output", type=Path, help="NIfTI; or a folder for the Zarr arrays of EM")
     parser.add_argument("--weights", type=Path, required=True, help="folder of a segmenter")
+    parser.add_argument("--raw-key", help="EM: name of the array of grey values")
+    parser.add_argument(
+        "--resolution", type=float, nargs=3, metavar=("Z", "Y", "X"), help="EM: nm per voxel"
+    )
+    parser.add_argument("--threshold", type=float, help="EM: instead of the one of validation")
 
 
 def _segment(options: argparse.Namespace) -> int:
+    from gtgm.datasets.em import is_volume
     from gtgm.inference import segment_file
 
+    if is_volume(options.image):
+        from gtgm.neurons.segment_file import segment_em_file
+
+        labels = segment_em_file(
+            options.image,
+            options.output,
+            options.weights,
+            options.raw_key,
+            options.resolution and tuple(options.resolution),
+            options.threshold,
+        )
+        slabs = range(0, labels.shape[0], labels.chunks[0])
+        count = max(int(labels[z : z + labels.chunks[0]].max()) for z in slabs)
+        print(f"{labels.store.path}: {count} neurons in {labels.shape} voxels")
+        return 0
     labels = segment_file(options.image, options.output, options.weights)
     print(f"{options.output}: " + ", ".join(f"{name} {ml:.2f} ml" for name, ml in labels.items()))
     return 0

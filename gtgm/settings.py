@@ -209,9 +209,11 @@ def preset(
     profile: str = "tiny",
     protocol: str = "corrected",
     dataset: str = "",
+    modality: str = "",
     **changes: Any,
 ) -> Any:
-    """Settings of ``stage`` for a profile, then the dataset, the protocol and ``changes`` on top.
+    """Settings of ``stage`` for a profile, then on top of it, each over the one before, those of
+    the modality (CT, MRI, EM), the dataset, the protocol, and ``changes``.
 
     Raises:
         SettingsError: an unknown stage, profile, protocol or setting, or a value of a wrong type.
@@ -223,6 +225,7 @@ def preset(
     values: dict[str, Any] = {}
     for table in (
         tables[profile].get(stage, {}),
+        tables[profile].get("modality", {}).get(modality, {}).get(stage, {}),
         tables[profile].get("dataset", {}).get(dataset, {}).get(stage, {}),
         tables["protocol"][protocol].get(stage, {}),
         tables["protocol"][protocol].get(profile, {}).get(stage, {}),

@@ -42,7 +42,8 @@ class Table:
         ]  # fmt: skip
         if self.modality == "EM":
             columns[4] = "sections train / test"
-            columns[9:9] = ["ARAND random / GTGM"]
+            columns[9:9] = ["border-masked VOI random / GTGM", "ARAND random / GTGM"]
+            columns[4:4] = ["post-processing"]
         return columns
 
     def rows(self) -> list[list[str]]:
@@ -120,8 +121,11 @@ class Table:
             _text(row["command"]),
         ]
         if self.modality == "EM":
-            arand = (_value(row[f"{m}_arand"], None, digits) for m in ("random", "gtgm"))
-            cells[9:9] = [" / ".join(arand)]
+            cells[9:9] = [
+                " / ".join(_value(row[f"{m}_{metric}"], None, digits) for m in ("random", "gtgm"))
+                for metric in ("voi_sum_border_masked", "arand")
+            ]
+            cells[4:4] = [_text(row["post"]).replace("_", " ")]
         return cells
 
 

@@ -17,6 +17,7 @@ import pandas as pd
 from gtgm import paths
 from gtgm.datasets import registry
 from gtgm.errors import ResultError, SettingsError
+from gtgm.neurons.published import PUBLISHED
 from gtgm.results import Result, load_results
 from gtgm.table import Table
 
@@ -88,6 +89,7 @@ def build_table(
     names += [n for n in registry.names(modality, in_paper=False) if n in measured]
     rows, dropped = [], []
     for name in names:
+        info = registry.get(name)
         mine = [r for r in runs if r.datasets[0] == name]
         fractions = sorted({*FRACTIONS[modality], *(r.fraction for r in mine if r.fraction)})
         for fraction in fractions:
@@ -96,9 +98,10 @@ def build_table(
             for (source, setting), group in sorted(groups.items()):
                 kept, older = _newest(group)
                 dropped += older
-                rows.append(
-                    _row(registry.get(name), fraction, source, setting, kept, reported, modality)
-                )
+                rows += [
+                    _row(info, fraction, source, setting, kept, reported, post)
+                    for post in _postprocessings(kept)
+                ]
     notes = [
         "± is the standard deviation over label draws, or over seeds or folds where there is one "
         "draw. gain = GTGM − random over the same runs; gap = measured GTGM − reported GTGM, for "
@@ -108,7 +111,11 @@ def build_table(
     ]
     notes += _text_note(results)
     if modality == "EM":
-        notes.append("The source does not state the logarithm of its VOI; measured VOI is in bits.")
+        notes.append(
+            "The source states neither the logarithm of its VOI nor, for each number, the "
+            "post-processing; measured VOI is in bits."
+        )
+        notes += _published_notes(results)
     if dropped:
         notes.append(f"Older runs of a cell that are left out: {', '.join(sorted(dropped))}.")
     frame = pd.DataFrame(rows)
@@ -123,7 +130,8 @@ def readme_table(results: Iterable[Result], reported: pd.DataFrame | None = None
         table = build_table(modality, real, reported)
         kept = table.frame[table.frame["source"] == "real"]
         if len(kept):
-            short = Table(table.title, modality, kept.reset_index(drop=True), ())
+            notes = _published_notes(real) if modality == "EM" else []
+            short = Table(table.title, modality, kept.reset_index(drop=True), tuple(notes))
             parts.append(f"**{table.title}**\n\n{short.to_markdown()}")
     return "\n\n".join(parts) or "Nothing has been measured on real data yet."
 
@@ -158,9 +166,13 @@ def _row(
     setting: str,
     runs: list[Result],
     reported: pd.DataFrame,
-    modality: str,
+    post: str,
 ) -> dict:
     """One row, as plain values; ``None`` where there is nothing."""
+
+    def scores(group: list[Result]) -> dict[tuple, float]:
+        return {_key(r): _score(r, post) for r in group if _score(r, post) is not None}
+
     methods = {m: [r for r in runs if r.method == m] for m in _REPORTED_NAME}
     gtgm = methods["gtgm"] or methods["random"]
     row: dict = {
@@ -176,16 +188,17 @@ def _row(
         "folds": len({r.fold for r in gtgm}),
     }
     for method, group in methods.items():
-        row[method], row[f"{method}_sd"] = _mean_sd({_key(r): _score(r) for r in group})
-    pairs = [{_key(r): _score(r) for r in methods[m]} for m in ("random", "gtgm")]
+        row[method], row[f"{method}_sd"] = _mean_sd(scores(group))
+    pairs = [scores(methods[m]) for m in ("random", "gtgm")]
     common = pairs[0].keys() & pairs[1].keys()
     row["gain"], row["gain_sd"] = _mean_sd({k: pairs[1][k] - pairs[0][k] for k in common})
-    if modality == "EM":
+    if info.modality == "EM":
+        row["post"] = post or None
         for method, group in methods.items():
-            found = {
-                _key(r): r.summary["arand"] for r in group if r.summary.get("arand") is not None
-            }
-            row[f"{method}_arand"], _ = _mean_sd(found)
+            for metric in ("arand", "voi_sum_border_masked"):
+                found = {_key(r): _neuron_metric(r, post, metric) for r in group}
+                found = {key: value for key, value in found.items() if value is not None}
+                row[f"{method}_{metric}"], _ = _mean_sd(found)
     cells = reported[(reported["dataset"] == info.title) & (reported["fraction"] == fraction)]
     notes = []
     for method, label in _REPORTED_NAME.items():
@@ -200,15 +213,41 @@ def _row(
     return row
 
 
-def _score(result: Result) -> float | None:
+def _score(result: Result, post: str = "") -> float | None:
     """Dice in per cent, or the sum of both parts of the VOI."""
-    summary = result.summary
-    if summary.get("dice") is not None:
-        return 100 * summary["dice"]
-    if summary.get("voi") is not None:
-        return summary["voi"]
-    parts = [summary.get("voi_split"), summary.get("voi_merge")]
-    return sum(parts) if None not in parts else None
+    if result.stage == "neurons":
+        return _neuron_metric(result, post, "voi_sum")
+    dice = result.summary.get("dice")
+    return None if dice is None else 100 * dice
+
+
+def _neuron_metric(result: Result, post: str, metric: str) -> float | None:
+    """A score of neuron segmentation; without ``post``, of the run's first post-processing."""
+    if not post:
+        return result.summary.get(metric)
+    rows = [r for r in result.metrics if r["class"] == post and r["metric"] == metric]
+    return rows[0]["value"] if rows else None
+
+
+def _postprocessings(runs: list[Result]) -> list[str]:
+    """Names of the post-processings of EM runs, the first one first; one empty name otherwise."""
+    rows = (row for r in runs if r.stage == "neurons" for row in r.metrics)
+    return list(dict.fromkeys(row["class"] for row in rows)) or [""]
+
+
+def _published_notes(results: Iterable[Result]) -> list[str]:
+    """What published segmentations of the same voxels score."""
+    notes = []
+    for result in (r for r in results if r.method == PUBLISHED):
+        rows = [row for row in result.metrics if row["metric"] == "voi_sum"]
+        listed = "; ".join(f"{row['class']}: {row['value']:.2f}" for row in rows)
+        first, last = result.settings["sections"]
+        title = registry.get(result.datasets[0]).title
+        notes.append(
+            f"{result.settings['name']}, VOI on the same sections {first}–{last - 1} of {title}: "
+            f"{listed}. {result.settings['remark']}"
+        )
+    return notes
 
 
 def _setting(result: Result) -> tuple[str, str]:

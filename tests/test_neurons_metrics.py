@@ -1,20 +1,25 @@
-"""Scores against scikit-image, a loop over voxels, properties, and a published segmentation."""
+"""Scores and the border mask against scikit-image, loops over voxels, and properties."""
 
 from __future__ import annotations
 
 from collections import Counter
 from itertools import permutations
-from math import log2
+from math import hypot, log2
 
-import h5py
 import numpy as np
 import pytest
-from scipy.ndimage import distance_transform_edt
 from skimage.metrics import adapted_rand_error as skimage_rand
 from skimage.metrics import variation_of_information as skimage_voi
 
-from gtgm.errors import DataError
-from gtgm.neurons.metrics import adapted_rand_error, contingency, neuron_scores, voi
+from gtgm.errors import DataError, GTGMError
+from gtgm.neurons.metrics import (
+    adapted_rand_error,
+    border_mask,
+    contingency,
+    neuron_scores,
+    voi,
+    without_borders,
+)
 
 
 @pytest.fixture
@@ -102,16 +107,57 @@ def test_what_cannot_be_scored_is_refused(segmentation, truth, message):
         neuron_scores(segmentation, truth)
 
 
-def test_the_published_flood_filling_segmentation_gets_its_known_scores(shared_data):
-    with h5py.File(shared_data / "em" / "fib25_train.hdf") as file:
-        truth = file["volumes/labels/neuron_ids"][:]
-    published = np.load(shared_data / "em" / "fib25_train_ffn_segmentation.npz")["segmentation"]
-    scores = neuron_scores(published, truth)
-    expected = {"voi_split": 0.812, "voi_merge": 0.785, "voi_sum": 1.597, "arand": 0.172}
-    assert scores == pytest.approx(expected, abs=1e-3)
-    published, truth = published[140:], truth[140:]
-    assert voi(published, truth).sum == pytest.approx(1.28, abs=0.01)
-    nearest = distance_transform_edt(published == 0, return_distances=False, return_indices=True)
-    assert voi(published[tuple(nearest)], truth).sum == pytest.approx(1.20, abs=0.01)
-    assigned = np.where(published == 0, 0, truth)
-    assert voi(published, assigned).sum == pytest.approx(0.56, abs=0.01)
+@pytest.mark.parametrize(
+    ("resolution", "distance"), [((40, 4, 4), 9.0), ((40, 4, 6), 12.0), ((1, 1, 1), 0)]
+)
+def test_the_border_mask_is_that_of_its_definition(resolution, distance):
+    rng = np.random.default_rng(3)
+    truth = np.kron(rng.integers(0, 3, (3, 3, 4)), np.ones((1, 5, 6), int))
+    truth[2] = 7  # a section without a boundary
+    expected = np.zeros(truth.shape, bool)
+    for z, section in enumerate(truth):
+        pixels = [(y, x) for y in range(section.shape[0]) for x in range(section.shape[1])]
+        border = [
+            (y, x)
+            for y, x in pixels
+            if any(
+                (y + a, x + b) in pixels and section[y + a, x + b] != section[y, x]
+                for a, b in ((0, 1), (0, -1), (1, 0), (-1, 0))
+            )
+        ]
+        for y, x in pixels:
+            expected[z, y, x] = any(
+                hypot((y - a) * resolution[1], (x - b) * resolution[2]) <= distance
+                for a, b in border
+            )
+    assert expected[:2].any() and not expected[:2].all()
+    np.testing.assert_array_equal(border_mask(truth, resolution, distance), expected)
+    np.testing.assert_array_equal(
+        without_borders(truth, resolution, distance), np.where(expected, 0, truth)
+    )
+
+
+def test_an_error_at_the_border_alone_does_not_count_without_borders():
+    truth = np.ones((2, 12, 20), dtype=np.uint64)
+    truth[..., 10:] = 2
+    moved = np.roll(truth, 1, axis=2)
+    moved[..., 0] = 1
+    assert voi(moved, truth).sum > 0
+    kept = without_borders(truth, (40, 10, 10))
+    assert voi(moved, kept).sum == 0 and kept.dtype == truth.dtype
+    assert truth.all(), "the truth was changed"
+
+
+@pytest.mark.parametrize(
+    ("shape", "resolution", "distance", "message"),
+    [
+        ((4, 4), (1, 1, 1), 1, "shape"),
+        ((2, 4, 4), (1, 0, 1), 1, "resolution"),
+        ((2, 4, 4), (1, 1), 1, "resolution"),
+        ((2, 4, 4), (1, 1, 1), -1, "distance_nm"),
+        ((2, 4, 4), (1, 1, 1), float("nan"), "distance_nm"),
+    ],
+)
+def test_a_border_that_has_no_meaning_is_refused(shape, resolution, distance, message):
+    with pytest.raises(GTGMError, match=message):
+        border_mask(np.ones(shape, int), resolution, distance)

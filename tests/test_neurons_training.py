@@ -55,7 +55,7 @@ def test_the_loss_falls(volume, loss):
 def test_a_killed_run_continues_as_if_nothing_had_happened(
     volume, tmp_path, monkeypatch, optimiser
 ):
-    settings = dataclasses.replace(SETTINGS, optimiser=optimiser)
+    settings = dataclasses.replace(SETTINGS, optimiser=optimiser, ema=0.9)
     whole = tiny()
     expected = train_affinities(whole, *volume, settings)
 
@@ -64,10 +64,10 @@ def test_a_killed_run_continues_as_if_nothing_had_happened(
 
     calls = iter(range(99))
 
-    def dies_in_step_5(raw, labels, patch, settings, rng):
+    def dies_in_step_5(*arguments):
         if next(calls) == 5:
             raise Killed
-        return draw_batch(raw, labels, patch, settings, rng)
+        return draw_batch(*arguments)
 
     with monkeypatch.context() as patched:
         patched.setattr("gtgm.neurons.training.draw_batch", dies_in_step_5)

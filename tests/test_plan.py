@@ -41,6 +41,17 @@ def test_real_data_is_pretrained_on_alone_and_at_all_fractions(shared_data, tmp_
     assert sorted(map(len, pools)) == [1, 1, 4 - 1, 4 - 1]
 
 
+def test_em_beyond_the_paper_is_run_where_it_is_found(shared_data, tmp_path):
+    units = plan("demo", ["em"], shared_data / "em", tmp_path)
+    real = [u.parameters for u in units if u.parameters.get("dataset") == "FIB25"]
+    runs = [(p["methods"], p["fractions"], p["draws"]) for p in real]
+    both = [([m], [f], [3]) for m in ("random", "gtgm") for f in (0.75, 0.1)]
+    assert runs == [*both, (["random"], [1.0], [3])]
+    assert all("changes" not in p for p in real[:-1]) and real[-1]["changes"]["neurons"]
+    for unit in units:
+        check_parameters(unit.source, unit.parameters)
+
+
 def test_random_initialisation_does_not_wait_for_pretraining(shared_data, tmp_path):
     units = {u.name: u for u in plan("demo", ["mri"], shared_data / "msd", tmp_path)}
     needs = units["03_finetuning-Task04_Hippocampus-random-0.1"].needs

@@ -10,13 +10,16 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from gtgm.cli import _changes, make_parser
+from gtgm.cli import _changes, main, make_parser
 from gtgm.errors import DataError, SettingsError, WeightsError
+from gtgm.neurons.metrics import neuron_scores
+from gtgm.neurons.segment_file import segment_em_file
 from gtgm.results import load_result
 from gtgm.stages import Study, caption, finetune, pretrain, run_neurons
 from gtgm.stages import pretraining as pretraining_stage
 from gtgm.stages.captioning import caption_pairs
 from gtgm.stages.finetuning import run_folder
+from gtgm.stages.published import score_published_file
 
 NAME = "Task04_Hippocampus"
 FAST = {
@@ -147,8 +150,54 @@ def test_neurons_from_end_to_end(phantoms):
     )
     ranges = mine.sections("CREMI_A", 0.75)
     assert run.result.n_test == ranges.test[1] - ranges.test[0]
-    assert run.volumes()["segmentation"].shape == run.volumes()["truth"].shape
+    methods = run.result.settings["postprocessing"]
+    assert (
+        {row["class"] for row in run.result.metrics}
+        == set(methods)
+        == {"waterz", "multicut", "mutex"}
+    )
+    for name in methods:
+        assert run.volumes()[name].shape == run.volumes()["truth"].shape
+        curve = dict(run.result.curves[f"validation/{name}/voi_sum"])
+        assert curve[run.result.settings["chosen"][name]] == min(curve.values())
+    first = [r["value"] for r in run.result.metrics if r["metric"] == "voi_sum"][0]
+    assert first == run.result.summary["voi_sum"] and methods[0] == "waterz"
     assert load_result(run.folder / "result.json") == run.result
+    config = json.loads((run.folder / "config.json").read_text())
+    assert config["anisotropic"] and config["about"]["resolution"] == [40, 4, 4]
+
+
+def test_an_em_file_is_segmented_by_a_trained_network(phantoms, tmp_path):
+    mine = study(phantoms, "CREMI_A")
+    run = run_neurons(mine, "CREMI_A", "gtgm", 0.75)
+    image = mine.open("CREMI_A").cases[0].image
+    labels = segment_em_file(image, tmp_path / "out", run.folder)
+    assert labels.shape == mine.em_volume("CREMI_A").raw.shape and labels[:].min() > 0
+    assert labels.attrs["resolution"] == [40, 4, 4]
+    command = ["segment", str(image), str(tmp_path / "out"), "--weights", str(run.folder)]
+    assert main(command) == 0  # continues, and finds everything done
+    with pytest.raises(DataError, match="voxels are"):
+        segment_em_file(image, tmp_path / "new", run.folder, resolution=(10, 10, 10))
+    with pytest.raises(SettingsError, match="threshold"):
+        segment_em_file(image, tmp_path / "new", run.folder, threshold=1.5)
+    other = finetune(study(phantoms), NAME, "gtgm")
+    assert other.summary
+    with pytest.raises(WeightsError, match="no affinity network"):
+        segment_em_file(image, tmp_path / "new", run_folder(study(phantoms), NAME, "gtgm", 1.0, 0))
+
+
+def test_a_published_segmentation_is_scored_like_ours(phantoms, tmp_path):
+    mine = study(phantoms, "CREMI_A")
+    volume, ranges = mine.em_volume("CREMI_A"), mine.sections("CREMI_A")
+    segmentation = np.where(volume.labels % 3 == 0, 0, volume.labels)
+    np.savez_compressed(tmp_path / "theirs.npz", segmentation=segmentation)
+    result = score_published_file(mine, "CREMI_A", tmp_path / "theirs.npz", "Others 2020")
+    part = slice(*ranges.test)
+    expected = neuron_scores(segmentation[part], volume.labels[part])["voi_sum"]
+    assert result.summary["as it is/voi_sum"] == pytest.approx(expected)
+    assert result.summary["assigned voxels/voi_sum"] == pytest.approx(0)
+    with pytest.raises(SettingsError, match="no neurons"):
+        score_published_file(study(phantoms), NAME, tmp_path / "theirs.npz", "Others 2020")
 
 
 @pytest.mark.parametrize("fraction", [0, -0.1, 1.5, "0.1", True])

@@ -143,22 +143,56 @@ def test_the_claimed_average_is_checked_against_the_cells() -> None:
     )
 
 
-def test_em_shows_voi_and_adapted_rand_and_datasets_beyond_the_paper() -> None:
-    common = {"stage": "neurons", "fraction": 0.75, "n_train": 93, "n_test": 25}
-    worse = {"voi_split": 0.8, "voi_merge": 0.2, "arand": 0.3}
-    better = {"voi_split": 0.5, "voi_merge": 0.1, "arand": 0.2}
+def neurons(method: str, dataset: str, **scores: dict[str, float]) -> Result:
+    """A run of neuron segmentation: scores by post-processing, the run's own first."""
+    return run(
+        method,
+        dataset=dataset,
+        stage="neurons",
+        fraction=0.75,
+        n_train=93,
+        n_test=25,
+        summary=next(iter(scores.values())),
+        metrics=[
+            {"case": dataset, "class": name, "metric": metric, "value": value}
+            for name, values in scores.items()
+            for metric, value in values.items()
+        ],
+    )
+
+
+def test_em_has_a_row_for_each_post_processing_and_datasets_beyond_the_paper() -> None:
+    worse = {"voi_sum": 1.0, "arand": 0.3, "voi_sum_border_masked": 0.9}
+    better = {"voi_sum": 0.6, "arand": 0.2, "voi_sum_border_masked": 0.5}
     results = [
-        run("random", dataset="CREMI_A", summary=worse, **common),
-        run("gtgm", dataset="CREMI_A", summary=better, **common),
-        run("gtgm", dataset="FIB25", summary={"voi": 1.5}, **common),
+        neurons("random", "CREMI_A", waterz=worse, multicut=better),
+        neurons("gtgm", "CREMI_A", waterz=better, multicut=better),
+        neurons("gtgm", "FIB25", waterz={"voi_sum": 1.5}),
     ]
     table = build_table("EM", results)
-    row = row_of(table, "CREMI_A", 0.75)
-    assert row["random"] == pytest.approx(1.0) and row["gain"] == pytest.approx(-0.4)
-    assert row["gap"] == pytest.approx(0.6 - 0.709)
-    assert "0.300 / 0.200" in table.to_markdown() and "−0.400" in table.to_markdown()
+    rows = table.frame[(table.frame["dataset"] == "CREMI_A") & (table.frame["fraction"] == 0.75)]
+    assert list(rows["post"]) == ["waterz", "multicut"]
+    waterz, multicut = rows.to_dict("records")
+    assert waterz["random"] == pytest.approx(1.0) and waterz["gain"] == pytest.approx(-0.4)
+    assert multicut["random"] == pytest.approx(0.6) and multicut["gain"] == pytest.approx(0)
+    assert waterz["gap"] == pytest.approx(0.6 - 0.709)
+    markdown = table.to_markdown()
+    assert "0.300 / 0.200" in markdown and "0.900 / 0.500" in markdown and "−0.400" in markdown
     assert row_of(table, "FIB25", 0.75)["gtgm"] == 1.5
     assert "FIB25" not in set(build_table("EM", []).frame["dataset"])
+
+
+def test_a_published_segmentation_stands_below_the_table() -> None:
+    published = run(
+        "published",
+        dataset="FIB25",
+        stage="neurons",
+        settings={"name": "FFN", "remark": "Trained elsewhere.", "sections": [140, 170]},
+        metrics=[{"case": "FIB25", "class": "as it is", "metric": "voi_sum", "value": 1.2821}],
+    )
+    notes = build_table("EM", [published]).notes
+    (note,) = (n for n in notes if n.startswith("FFN"))
+    assert "140–169 of FIB-25: as it is: 1.28. Trained elsewhere." in note
 
 
 def test_html_is_balanced_and_escaped() -> None:

@@ -5,7 +5,8 @@ needs little more memory than its two label arrays.
 
 Ignored labels are labels of the *truth*: a voxel whose true label is in ``ignore`` does not count
 at all. Label 0 of the *segmentation* is an object like any other; a method that leaves voxels
-unassigned pays for it.
+unassigned pays for it. CREMI's leaderboard also leaves out the voxels near a true boundary
+(:func:`without_borders`); the scores here count them unless they are left out that way.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
-from gtgm.errors import DataError
+from gtgm.errors import DataError, SettingsError
 
 
 class Voi(NamedTuple):
@@ -125,6 +127,58 @@ def neuron_scores(
         "voi_sum": information.sum,
         "arand": rand_error_of(table),
     }
+
+
+def border_mask(
+    truth: np.ndarray, resolution: tuple[float, float, float], distance_nm: float = 25.0
+) -> np.ndarray:
+    """Voxels close to a true boundary, where annotators do not agree on its place.
+
+    CREMI's definition, section by section: a pixel is at a boundary if one of its 4 neighbours in
+    the section has another label (0 is a label here), and it is masked if its centre is at most
+    ``distance_nm`` from the centre of such a pixel. Boundaries between sections do not count.
+
+    Args:
+        truth: (D, H, W) labels.
+        resolution: nm per voxel (z, y, x); only y and x are used.
+        distance_nm: Euclidean distance in the plane; 0 masks the pixels at a boundary alone.
+    Returns:
+        (D, H, W) bool.
+    Raises:
+        DataError: the truth is not a volume.
+        SettingsError: a resolution that is not three positive numbers, or a negative distance.
+    Source: CREMI's evaluation, create_border_mask of cremi_python.
+    """
+    truth = np.asarray(truth)
+    if truth.ndim != 3:
+        raise DataError(f"the truth has shape {truth.shape}", expected="(D, H, W)")
+    if len(resolution) != 3 or not all(r > 0 for r in resolution):
+        raise SettingsError(
+            f"is {resolution}", where="resolution", expected="nm (z, y, x), each above 0"
+        )
+    if not distance_nm >= 0:
+        raise SettingsError(f"is {distance_nm}", where="distance_nm", expected="nm, at least 0")
+    near = np.zeros(truth.shape, dtype=bool)
+    for section, labels in zip(near, truth, strict=True):
+        down, right = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
+        section[1:] |= down
+        section[:-1] |= down
+        section[:, 1:] |= right
+        section[:, :-1] |= right
+        if section.any():  # the distance to nothing is not defined
+            section[:] = distance_transform_edt(~section, resolution[1:]) <= distance_nm
+    return near
+
+
+def without_borders(
+    truth: np.ndarray, resolution: tuple[float, float, float], distance_nm: float = 25.0
+) -> np.ndarray:
+    """A copy of the truth in which the voxels of :func:`border_mask` are 0, which is ignored.
+
+    Arguments and errors as in :func:`border_mask`. Give the result to the scores as their truth to
+    get scores as on CREMI's leaderboard.
+    """
+    return np.where(border_mask(truth, resolution, distance_nm), 0, truth).astype(truth.dtype)
 
 
 def _pairs(

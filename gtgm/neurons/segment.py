@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from monai.inferers import sliding_window_inference
@@ -12,6 +14,8 @@ from gtgm.neurons.agglomeration import agglomerate
 from gtgm.neurons.fragments import watershed_fragments
 from gtgm.neurons.metrics import neuron_scores
 from gtgm.neurons.training import patch_for, standardise
+
+Predictor = Callable[[torch.Tensor], torch.Tensor]
 
 
 @torch.no_grad()
@@ -46,17 +50,11 @@ def predict_affinities(
     x = torch.from_numpy(np.pad(standardise(raw), pads, mode="reflect"))[None, None]
     device = torch.device(device)
     network.to(device).eval()
-
-    def affinities_of(window: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-            logits = network(window)
-        return logits.float().sigmoid()
-
     predicted = sliding_window_inference(
         x,
         patch,
         batch,
-        affinities_of,
+        affinities_of(network, device, bf16),
         overlap=overlap,
         mode="gaussian",
         sw_device=device,
@@ -64,6 +62,17 @@ def predict_affinities(
     )
     depth, height, width = raw.shape
     return predicted[0, :, :depth, :height, :width].contiguous().numpy()
+
+
+def affinities_of(network: nn.Module, device: torch.device, bf16: bool) -> Predictor:
+    """The function that turns standardised patches into affinities in [0, 1], float32."""
+
+    def predict(patches: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
+            logits = network(patches)
+        return logits.float().sigmoid()
+
+    return predict
 
 
 def segment_neurons(

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from gtgm import loop
 from gtgm.device import step_generator
 from gtgm.errors import DataError, SettingsError
 from gtgm.hashing import settings_hash
 from gtgm.intensity import normalise
+from gtgm.neurons import postprocess
 from gtgm.neurons.affinities import LOSSES, NEAREST, affinities, check_offsets
 from gtgm.neurons.augment import Augmentation, augment, sample_patch
 
@@ -37,8 +39,13 @@ class NeuronSettings:
         learning_rate: highest learning rate; the paper's optimiser goes with 1e-4.
         weight_decay: the paper's optimiser goes with 1e-6.
         loss: ``mse`` (class-balanced, the paper's) or ``bce`` (class-balanced cross-entropy).
-        offsets: one output channel each, (z, y, x) in voxels.
+        offsets: one output channel each, (z, y, x) in voxels; the three nearest come first.
+        boundary: voxels by which neurons are shrunk for the targets, see
+            :func:`gtgm.neurons.affinities.affinities`.
+        ema: decay of the weight average that is returned; 0 returns the last weights.
         augmentation: how patches are changed.
+        postprocessing: how affinities become neurons, among the methods of
+            :mod:`gtgm.neurons.postprocess`; the first one gives the run's own score.
         seed: of patches, augmentation and dropout.
         bf16: bfloat16 autocast.
         checkpoint_every: steps between two checkpoints.
@@ -52,7 +59,10 @@ class NeuronSettings:
     weight_decay: float = 1e-4
     loss: str = "mse"
     offsets: tuple[tuple[int, int, int], ...] = NEAREST
+    boundary: int = 0
+    ema: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
+    postprocessing: tuple[str, ...] = ("waterz",)
     seed: int = 0
     bf16: bool = False
     checkpoint_every: int = 100
@@ -66,6 +76,10 @@ class NeuronSettings:
         for name in ("batch", "steps", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"is {getattr(self, name)}", where=name, expected="at least 1")
+        if self.boundary < 0:
+            raise SettingsError(f"is {self.boundary}", where="boundary", expected="at least 0")
+        if not 0 <= self.ema < 1:
+            raise SettingsError(f"is {self.ema}", where="ema", expected="at least 0, below 1")
         if self.learning_rate <= 0:
             raise SettingsError(f"is {self.learning_rate}", where="learning_rate", expected="> 0")
         if len(self.patch) != 3 or min(self.patch) < 1:
@@ -73,6 +87,15 @@ class NeuronSettings:
                 f"is {self.patch}", where="patch", expected="three positive sizes (z, y, x)"
             )
         check_offsets(self.offsets)
+        possible = postprocess.usable(self.offsets)
+        wrong = [name for name in self.postprocessing if name not in possible]
+        if wrong or not self.postprocessing:
+            raise SettingsError(
+                f"is {self.postprocessing}",
+                where="postprocessing",
+                expected=f"at least one of {', '.join(possible)}",
+                fix="others need offsets beyond the three nearest",
+            )
 
 
 def train_affinities(
@@ -83,6 +106,7 @@ def train_affinities(
     device: str | torch.device = "cpu",
     folder: str | Path | None = None,
     multiple: tuple[int, int, int] = (1, 1, 1),
+    anisotropic: bool = True,
 ) -> dict[str, list[list[float]]]:
     """Train ``network`` in place on the sections given, and on no others.
 
@@ -92,6 +116,8 @@ def train_affinities(
         folder: keeps the checkpoint; a run that is called again with it continues there, and
             gives the same weights as one that was never interrupted. Without it nothing is kept.
         multiple: sizes that the backbone needs a patch to be divisible by.
+        anisotropic: sections are much thicker than a pixel: z is never exchanged with y or x,
+            and neurons are shrunk in the plane only.
     Returns:
         ``{"loss": [[step, value], …]}``.
     Raises:
@@ -108,20 +134,24 @@ def train_affinities(
     patch = patch_for(raw.shape, settings.patch, multiple)
     raw, labels = _fill(standardise(raw), labels, patch)
     device = torch.device(device)
-    network.to(device).train()
+    network.to(device, memory_format=torch.channels_last_3d).train()
     weights = [p for p in network.parameters() if p.requires_grad]
     optimiser, schedule = _optimiser(weights, settings)
     parts = {"network": network, "optimiser": optimiser, "schedule": schedule}
+    average = AveragedModel(network, multi_avg_fn=loop.warm_average(settings.ema))
+    if settings.ema:
+        parts["average"] = average
     # How often a checkpoint is written does not change what is trained.
     key = settings_hash(replace(settings, checkpoint_every=1))
     start, curves = loop.load_checkpoint(folder, key, **parts) if folder else (0, {})
     curves = curves or {"loss": []}
     for step in loop.steps(start, settings.steps, "affinities"):
         x, target, mask = draw_batch(
-            raw, labels, patch, settings, step_generator(settings.seed, step)
+            raw, labels, patch, settings, step_generator(settings.seed, step), anisotropic
         )
+        x = x.to(device, memory_format=torch.channels_last_3d)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=settings.bf16):
-            logits = network(x.to(device))
+            logits = network(x)
         if logits.shape[1] != len(settings.offsets):
             raise SettingsError(
                 f"the network has {logits.shape[1]} outputs for {len(settings.offsets)} offsets",
@@ -135,11 +165,15 @@ def train_affinities(
             nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
         schedule.step()
+        if settings.ema:
+            average.update_parameters(network)
         done = step + 1
         if done % max(1, settings.steps // POINTS) == 0 or done == settings.steps:
             curves["loss"].append([done, float(loss.detach())])
         if folder and (done % settings.checkpoint_every == 0 or done == settings.steps):
             loop.save_checkpoint(folder, key, done, curves, **parts)
+    if settings.ema:
+        network.load_state_dict(average.module.state_dict())
     network.eval()
     return curves
 
@@ -170,13 +204,16 @@ def draw_batch(
     patch: tuple[int, int, int],
     settings: NeuronSettings,
     rng: np.random.Generator,
+    anisotropic: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Augmented patches (B, 1, D, H, W) with affinities and mask (B, len(offsets), D, H, W)."""
     pairs = [
-        augment(*sample_patch(raw, labels, patch, rng), rng, settings.augmentation)
+        augment(*sample_patch(raw, labels, patch, rng), rng, settings.augmentation, anisotropic)
         for _ in range(settings.batch)
     ]
-    target, mask = affinities(np.stack([p[1] for p in pairs]), settings.offsets)
+    target, mask = affinities(
+        np.stack([p[1] for p in pairs]), settings.offsets, settings.boundary, anisotropic
+    )
     return torch.from_numpy(np.stack([p[0] for p in pairs]))[:, None], target, mask
 
 

@@ -1,4 +1,4 @@
-"""Stage 3 for electron microscopy: affinities, agglomeration, VOI."""
+"""Stage 3 for electron microscopy: affinities, post-processing, VOI."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from gtgm.device import accelerator as make_accelerator
 from gtgm.device import safe_precision
 from gtgm.errors import SettingsError
 from gtgm.hashing import to_dict
-from gtgm.models.encoder import DIVISOR
 from gtgm.models.segmenter import build_segmenter, save_segmenter
-from gtgm.neurons.agglomeration import choose_threshold
+from gtgm.neurons import postprocess
 from gtgm.neurons.fragments import is_anisotropic, watershed_fragments
-from gtgm.neurons.segment import evaluate_neurons, predict_affinities, segment_neurons
-from gtgm.neurons.training import train_affinities
+from gtgm.neurons.metrics import neuron_scores, without_borders
+from gtgm.neurons.segment import predict_affinities
+from gtgm.neurons.training import patch_for, train_affinities
 from gtgm.results import Result, load_result, measure
 from gtgm.settings import METHODS, check_choice
 from gtgm.stages.pretraining import encoder_identity, pretrain
@@ -39,7 +39,7 @@ class NeuronRun:
 
     def volumes(self) -> dict[str, np.ndarray]:
         """Arrays of the test sections: ``raw``, ``affinities`` (C, D, H, W), ``fragments``,
-        ``segmentation`` and ``truth``."""
+        ``truth``, and one segmentation by the name of each post-processing."""
         return load_file(self.folder / VOLUMES)
 
 
@@ -48,7 +48,7 @@ def run_neurons(
 ) -> NeuronRun:
     """Train an affinity network on the labelled sections, segment the test sections, score them.
 
-    The agglomeration threshold is chosen on the validation sections.
+    The one free parameter of each post-processing is chosen on the validation sections.
 
     Args:
         study: pool, profile, protocol and backbone.
@@ -79,31 +79,30 @@ def run_neurons(
         return NeuronRun(folder, load_result(done))
     volume, ranges = study.em_volume(dataset), study.sections(dataset, fraction)
     encoder = pretrain(study).folder if method == "gtgm" else None
-    wanted = "bf16" if settings.bf16 else "no"
-    bf16 = safe_precision(wanted, settings.patch, DIVISOR[study.backbone]) == "bf16"
-    settings = dataclasses.replace(settings, seed=study.seed + 1000 * draw, bf16=bf16)
     device = make_accelerator("no").device
+    settings = dataclasses.replace(settings, seed=study.seed + 1000 * draw)
     torch.manual_seed(settings.seed)
+    sizes = {} if encoder else study.settings("pretrain").sizes
+    flat = is_anisotropic(volume.resolution)
     with measure() as used:
-        network = build_segmenter(
-            study.backbone,
-            1,
-            len(settings.offsets),
-            encoder,
-            **({} if encoder else study.settings("pretrain").sizes),
-        )
-        multiple = (DIVISOR[study.backbone],) * 3
+        network = build_segmenter(study.backbone, 1, len(settings.offsets), encoder, **sizes)
+        multiple = network.encoder.divisor
         train = slice(*ranges.train)
-        curves = train_affinities(
-            network,
-            volume.raw[train],
-            volume.labels[train],
-            settings,
-            device,
-            folder,
-            multiple,
-        )
-        flat = is_anisotropic(volume.resolution)
+        patch = patch_for(volume.raw[train].shape, settings.patch, multiple)
+        wanted = "bf16" if settings.bf16 else "no"
+        bf16 = safe_precision(wanted, patch, multiple) == "bf16"
+        settings = dataclasses.replace(settings, bf16=bf16)
+        with measure() as training:
+            curves = train_affinities(
+                network,
+                volume.raw[train],
+                volume.labels[train],
+                settings,
+                device,
+                folder,
+                multiple,
+                flat,
+            )
 
         def parts(sections: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             part = slice(*sections)
@@ -117,20 +116,50 @@ def run_neurons(
             )
             return affinities, watershed_fragments(affinities, flat), volume.labels[part]
 
-        threshold, search = choose_threshold(*parts(ranges.validation))
+        affinities, fragments, truth = parts(ranges.validation)
+        found = {
+            name: postprocess.choose(name, affinities, settings.offsets, fragments, truth)
+            for name in settings.postprocessing
+        }
         affinities, fragments, truth = parts(ranges.test)
-        segmentation = segment_neurons(affinities, threshold, flat, fragments)
-        rows = evaluate_neurons(segmentation, truth, dataset)
-    save_segmenter(network, folder, dataset=dataset, threshold=threshold)
+        segmentations = {
+            name: postprocess.segment(name, affinities, settings.offsets, fragments, value)
+            for name, (value, _) in found.items()
+        }
+    rows, summary = [], {}
+    unsure = without_borders(truth, volume.resolution)
+    for name, segmentation in segmentations.items():
+        scores = neuron_scores(segmentation, truth)
+        scores |= {
+            f"{metric}_border_masked": value
+            for metric, value in neuron_scores(segmentation, unsure).items()
+        }
+        rows += [
+            {"case": dataset, "class": name, "metric": metric, "value": value}
+            for metric, value in scores.items()
+        ]
+        # The first post-processing is the one that tables of one score per run show.
+        prefix = "" if name == settings.postprocessing[0] else f"{name}/"
+        summary |= {prefix + metric: value for metric, value in scores.items()}
+    chosen = {name: value for name, (value, _) in found.items()}
+    save_segmenter(
+        network,
+        folder,
+        dataset=dataset,
+        task="neurons",
+        settings=to_dict(settings),
+        resolution=list(volume.resolution),
+        chosen=chosen,
+    )
     loop.remove_checkpoint(folder)
     with paths.atomic(folder / VOLUMES) as temporary:
         arrays = {
             "raw": volume.raw[slice(*ranges.test)],
             "affinities": affinities.astype(np.float16),
             "fragments": fragments.astype(np.uint32),
-            "segmentation": segmentation.astype(np.uint32),
             "truth": truth.astype(np.uint64),
         }
+        arrays |= {name: labels.astype(np.uint32) for name, labels in segmentations.items()}
         save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, temporary)
     result = record(
         done,
@@ -138,7 +167,12 @@ def run_neurons(
         "neurons",
         dataset,
         used,
-        to_dict(settings) | {"threshold": threshold, "sections": to_dict(ranges)},
+        to_dict(settings)
+        | {
+            "chosen": chosen,
+            "sections": to_dict(ranges),
+            "training_seconds": round(training.wall_seconds, 1),
+        },
         study.hashes(dataset, opened.ids),
         f"finetune {dataset} --method {method} --fraction {fraction:g} --draw {draw}",
         method=method,
@@ -147,10 +181,14 @@ def run_neurons(
         n_train=ranges.train[1] - ranges.train[0],
         n_test=ranges.test[1] - ranges.test[0],
         metrics=rows,
-        summary={row["metric"]: row["value"] for row in rows},
+        summary=summary,
         curves={
             **curves,
-            "validation_voi": [[row["threshold"], row["voi_sum"]] for row in search],
+            **{
+                f"validation/{name}/{part}": [[row["parameter"], row[part]] for row in search]
+                for name, (_, search) in found.items()
+                for part in ("voi_sum", "voi_split", "voi_merge")
+            },
         },
     )
     return NeuronRun(folder, result)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,15 @@ from matplotlib.figure import Figure
 
 from gtgm import paths
 from gtgm.cache import VolumeCache
-from gtgm.datasets import cremi
+from gtgm.datasets import em, registry
 from gtgm.datasets.dataset import Dataset, case_hashes, open_dataset
 from gtgm.datasets.geometry import Volume, load_volume
-from gtgm.datasets.splits import EMRanges, Split, em_ranges, load_split
+from gtgm.datasets.splits import EMRanges, Split, em_ranges, em_training_range, load_split
 from gtgm.errors import DataError, SettingsError
 from gtgm.figures import save_figure
 from gtgm.hashing import settings_hash
 from gtgm.models.encoder import BACKBONES
+from gtgm.neurons.fragments import is_anisotropic
 from gtgm.settings import PROFILES, PROTOCOLS, STAGES, check_choice, preset
 
 #: Lateral tiles that an EM volume is cut into for pretraining, so that some can be held out.
@@ -78,9 +79,22 @@ class Study:
             )
 
     def settings(self, stage: str, dataset: str = "") -> Any:
-        """Resolved settings of a stage, for a dataset if it matters."""
+        """Resolved settings of a stage, for a dataset if it matters.
+
+        A pool of nothing but anisotropic EM volumes gets an encoder with flat kernels.
+        """
         changes = self.changes.get(stage, {})
-        return preset(stage, self.profile, self.protocol, dataset, **changes)
+        infos = [registry.get(name) for name in ([dataset] if dataset else self.datasets)]
+        modalities = {info.modality for info in infos}
+        modality = modalities.pop() if len(modalities) == 1 else ""
+        settings = preset(stage, self.profile, self.protocol, dataset, modality, **changes)
+        if (
+            stage == "pretrain"
+            and modality == "EM"
+            and all(is_anisotropic(info.spacing) for info in infos)
+        ):
+            return replace(settings, sizes={"anisotropic": True, **settings.sizes})
+        return settings
 
     @property
     def name(self) -> str:
@@ -118,7 +132,7 @@ class Study:
         """Section ranges of an EM dataset."""
         return em_ranges(name, fraction, self.em_volume(name).n_sections, self.protocol)
 
-    def em_volume(self, name: str) -> cremi.EMVolume:
+    def em_volume(self, name: str) -> em.EMVolume:
         """Grey values and neuron ids of an EM dataset, all sections."""
         return self._em(name)
 
@@ -165,7 +179,7 @@ class Study:
             return self.volume(name, case).image
         raw = self.em_volume(name).raw
         if not self.settings("pretrain").include_test:
-            raw = raw[slice(*self.sections(name).train)]
+            raw = raw[slice(*em_training_range(name, len(raw), self.protocol))]
         row, column = (int(digit) for digit in case[-2:])
         height, width = (n // EM_TILES for n in raw.shape[1:])
         tile = raw[:, row * height : (row + 1) * height, column * width : (column + 1) * width]
@@ -227,8 +241,9 @@ class Study:
         return VolumeCache(load, lambda v: v.image.nbytes)
 
     @cached_property
-    def _em(self) -> VolumeCache[cremi.EMVolume]:
-        def load(name: str) -> cremi.EMVolume:
-            return cremi.read(self.open(name).cases[0].image)
+    def _em(self) -> VolumeCache[em.EMVolume]:
+        def load(name: str) -> em.EMVolume:
+            opened = self.open(name)
+            return em.read_case(opened.cases[0], opened.info)
 
         return VolumeCache(load, lambda v: v.raw.nbytes + v.labels.nbytes)

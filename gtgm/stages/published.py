@@ -1,0 +1,61 @@
+"""Scores of a segmentation that others published for an EM dataset, as a result like any other."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from gtgm.errors import SettingsError
+from gtgm.neurons.metrics import neuron_scores
+from gtgm.neurons.published import PUBLISHED, read_published, score_published
+from gtgm.paths import sha256
+from gtgm.results import Result, measure
+from gtgm.stages.record import record
+from gtgm.stages.study import Study
+
+
+def score_published_file(
+    study: Study, dataset: str, path: str | Path, name: str, remark: str = ""
+) -> Result:
+    """Score a published segmentation on the test sections that networks are scored on.
+
+    Args:
+        study: gives data and protocol; nothing is trained.
+        dataset: an EM dataset with truth.
+        path: ``.npz`` with ``segmentation`` (D, H, W), of the whole volume.
+        name: whose segmentation it is, with its citation; shown under the table.
+        remark: what a reader must know to compare, such as what it was trained on.
+    Raises:
+        SettingsError: not an EM dataset.
+        DataError: the file cannot be used, or lies on another grid.
+    """
+    opened = study.open(dataset)
+    if opened.info.format != "cremi":
+        raise SettingsError(f"{dataset} has no neurons", where="dataset", expected="an EM dataset")
+    volume, ranges = study.em_volume(dataset), study.sections(dataset)
+    with measure() as used:
+        segmentation = read_published(path)
+        scores = score_published(
+            segmentation, volume.labels, sections=slice(*ranges.test), resolution=volume.resolution
+        )
+        scores |= {"all sections, as it is": neuron_scores(segmentation, volume.labels)}
+    rows = [
+        {"case": dataset, "class": kind, "metric": metric, "value": value}
+        for kind, values in scores.items()
+        for metric, value in values.items()
+    ]
+    settings = {"name": name, "remark": remark, "sections": ranges.test, "sha256": sha256(path)}
+    return record(
+        study.folder("neurons", f"{dataset}-{PUBLISHED}", settings) / "result.json",
+        study,
+        "neurons",
+        dataset,
+        used,
+        settings,
+        study.hashes(dataset, opened.ids),
+        f"evaluate {dataset} --segmentation FILE --name {shlex.quote(name)}",
+        method=PUBLISHED,
+        n_test=ranges.test[1] - ranges.test[0],
+        metrics=rows,
+        summary={f"{kind}/voi_sum": values["voi_sum"] for kind, values in scores.items()},
+    )
