@@ -79,14 +79,22 @@ def read(
     path = Path(path)
     if resolution is not None:
         resolution = _given(resolution)
-    with _open(path, "raw", raw_key, labels_key) as grey:
+    beside = labels_beside(path) if labels_path is None else Path(labels_path)
+    one_file = beside == path
+    with _open(path, "raw", raw_key, labels_key if one_file else None) as grey:
         start, stop = _range(sections, grey)
         if not labels:
             size = _resolution(grey, resolution)
             return EMVolume(_grey(grey, start, stop, 0), None, size, (start, stop), grey.shape[0])
-        beside = _labels_path(path, labels_path)
-        other = grey.name if beside == path else None
-        with _open(beside, "labels", labels_key, other) as ids:
+        if beside is None:
+            raise DataError(
+                "there are no labels beside the stack",
+                where=path,
+                expected=f"{path.stem}_labels{path.suffix}",
+                fix="put the labels there, or give their path",
+            )
+        with _open(beside, "labels", labels_key, grey.name if one_file else None) as ids:
+            check_size(ids.path, ids.name, ids.shape, ids.dtype, None, ids.block)
             size = _resolution(grey, resolution)
             if resolution is None and ids.resolution and not np.allclose(ids.resolution, size):
                 raise DataError(
@@ -204,18 +212,6 @@ def _open(
     return em_store.open_array(path, role, key, other)
 
 
-def _labels_path(path: Path, given: str | Path | None) -> Path:
-    found = labels_beside(path) if given is None else Path(given)
-    if found is None:
-        raise DataError(
-            "there are no labels beside the stack",
-            where=path,
-            expected=f"{path.stem}_labels{path.suffix}",
-            fix="put the labels there, or give their path",
-        )
-    return found
-
-
 def _range(sections: slice | None, grey: EMArray) -> tuple[int, int]:
     check_size(grey.path, grey.name, grey.shape, grey.dtype, grey.stored, grey.block)
     start, stop, step = (sections or slice(None)).indices(grey.shape[0])
@@ -312,7 +308,7 @@ def _begin(grey: EMArray, ids: EMArray, resolution: Triple) -> np.ndarray:
             expected='equal shapes, or an attribute "offset" (nm) of the labels',
             fix="use raw data and labels of the same release",
         )
-    if 0 in ids.shape or (begin < 0).any() or (begin + ids.shape > grey.shape).any():
+    if (begin < 0).any() or (begin + ids.shape > grey.shape).any():
         raise DataError(
             f"{ids.name} of shape {ids.shape} at {begin.tolist()} does not fit into {grey.shape}",
             where=ids.path,

@@ -117,7 +117,8 @@ def _arrays(root: Any) -> dict[str, Any]:
 def _find(arrays: Mapping[str, Any], role: str, other: str | None, path: Path) -> str:
     if RAW in arrays or LABELS in arrays:
         return RAW if role == "raw" else LABELS
-    volumes = {n: a.dtype for n, a in arrays.items() if a.ndim >= 3 and n != other}
+    taken = (other or "").strip("/")
+    volumes = {n: a.dtype for n, a in arrays.items() if a.ndim >= 3 and n != taken}
     if role == "raw":
         fitting = [n for n, t in volumes.items() if t.kind == "u" and t.itemsize <= 2]
     else:

@@ -87,11 +87,11 @@ def _verify_em(case: Case, info: DatasetInfo, problems: list[Problem]) -> None:
                 raise DataError("no voxel is labelled", where=case.label, expected="ids above 0")
             if labels:
                 em_training_range(info.name, volume.n_sections)
-        problems += [
-            Problem(str(case.image), str(w.message), "all blocks", "copy or download it again")
-            for w in caught
-            if issubclass(w.category, AbsentBlocks)
-        ]
+        for warning in caught:
+            if issubclass(warning.category, AbsentBlocks):
+                what = str(warning.message).removeprefix(f"{case.image}: ")
+                fix = "copy or download it again"
+                problems.append(Problem(str(case.image), what, "all blocks", fix))
 
 
 def _verify_case(case: Case, info: DatasetInfo, problems: list[Problem]) -> None:

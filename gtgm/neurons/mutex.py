@@ -19,7 +19,7 @@ from gtgm.neurons.agglomeration import check_affinities
 from gtgm.neurons.fragments import mean_affinity
 from gtgm.neurons.multicut import Offsets, check_long_range
 
-BIASES = tuple(round(0.1 * i, 1) for i in range(-5, 6))  # -0.5 … 0.5
+BIASES = (-0.5, -0.3, -0.2, -0.15, -0.1, -0.05, 0.0, 0.05, 0.1, 0.2, 0.5)
 
 
 def mutex_watershed(

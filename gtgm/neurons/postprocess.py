@@ -21,6 +21,9 @@ from gtgm.neurons.mutex import BIASES, mutex_watershed
 MUTEX_STRIDES = (2, 4, 4)
 MUTEX_MIN_SIZE = 50  # voxels
 
+#: Forbidding bonds of the mutex watershed per axis: one at every voxel splits far more.
+MUTEX_STRIDES = (1, 4, 4)
+
 Segmentations = Iterator[tuple[float, np.ndarray]]
 
 

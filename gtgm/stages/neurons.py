@@ -48,7 +48,9 @@ def run_neurons(
 ) -> NeuronRun:
     """Train an affinity network on the labelled sections, segment the test sections, score them.
 
-    The one free parameter of each post-processing is chosen on the validation sections.
+    The one free parameter of each post-processing is chosen on the validation sections. Affinities
+    are predicted with the grey values of neighbouring sections around; fragments and neurons are
+    made within the sections that are scored.
 
     Args:
         study: pool, profile, protocol and backbone.
@@ -105,16 +107,18 @@ def run_neurons(
             )
 
         def parts(sections: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-            part = slice(*sections)
+            """Affinities, fragments and truth; the network also sees half a patch on both sides."""
+            first, last = sections
+            start = max(0, first - settings.patch[0] // 2)
             affinities = predict_affinities(
                 network,
-                volume.raw[part],
+                volume.raw[start : last + settings.patch[0] // 2],
                 settings.patch,
                 device=device,
                 bf16=settings.bf16,
                 multiple=multiple,
-            )
-            return affinities, watershed_fragments(affinities, flat), volume.labels[part]
+            )[:, first - start : last - start]
+            return affinities, watershed_fragments(affinities, flat), volume.labels[first:last]
 
         affinities, fragments, truth = parts(ranges.validation)
         found = {

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from gtgm import paths
 from gtgm.cache import VolumeCache
 from gtgm.datasets import em, registry
-from gtgm.datasets.dataset import Dataset, case_hashes, open_dataset
+from gtgm.datasets.dataset import Dataset, bytes_on_disk, case_hashes, open_dataset
 from gtgm.datasets.geometry import Volume, load_volume
 from gtgm.datasets.splits import EMRanges, Split, em_ranges, em_training_range, load_split
 from gtgm.errors import DataError, SettingsError
@@ -152,7 +152,7 @@ class Study:
     def data_key(self, name: str) -> str:
         """Source and a hash of the dataset's ids and file sizes: other data, another folder."""
         opened = self.open(name)
-        files = [(c.id, *(p.stat().st_size for p in (c.image, c.label) if p)) for c in opened.cases]
+        files = [(c.id, *(bytes_on_disk(p) for p in (c.image, c.label) if p)) for c in opened.cases]
         return f"{opened.source}-{settings_hash(files)}"
 
     def pool(self) -> dict[str, list[str]]:
