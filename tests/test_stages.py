@@ -158,8 +158,9 @@ def test_neurons_from_end_to_end(phantoms):
     )
     for name in methods:
         assert run.volumes()[name].shape == run.volumes()["truth"].shape
-        curve = dict(run.result.curves[f"validation/{name}/voi_sum"])
-        assert curve[run.result.settings["chosen"][name]] == min(curve.values())
+        best = min(run.search()[name], key=lambda row: row["voi_sum"])
+        assert run.result.settings["chosen"][name] == best["parameter"]
+        assert best["voi_sum"] == pytest.approx(best["voi_split"] + best["voi_merge"])
     first = [r["value"] for r in run.result.metrics if r["metric"] == "voi_sum"][0]
     assert first == run.result.summary["voi_sum"] and methods[0] == "waterz"
     assert load_result(run.folder / "result.json") == run.result

@@ -18,11 +18,10 @@ from gtgm.neurons.agglomeration import THRESHOLDS, agglomerate, lowest_voi
 from gtgm.neurons.multicut import BETAS, Offsets, check_nearest, multicuts
 from gtgm.neurons.mutex import BIASES, mutex_watershed
 
-MUTEX_STRIDES = (2, 4, 4)
-MUTEX_MIN_SIZE = 50  # voxels
-
-#: Forbidding bonds of the mutex watershed per axis: one at every voxel splits far more.
+#: Mutex watershed: forbidding bonds start at every so manyth voxel per axis (one at every voxel
+#: splits far more), and parts of fewer voxels go to larger ones.
 MUTEX_STRIDES = (1, 4, 4)
+MUTEX_MIN_SIZE = 50
 
 Segmentations = Iterator[tuple[float, np.ndarray]]
 

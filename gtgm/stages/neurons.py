@@ -28,6 +28,8 @@ from gtgm.stages.record import record
 from gtgm.stages.study import EM_FRACTION, Study
 
 VOLUMES = "test_sections.safetensors"
+#: Scores of a validation curve.
+PARTS = ("voi_sum", "voi_split", "voi_merge")
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,19 @@ class NeuronRun:
         """Arrays of the test sections: ``raw``, ``affinities`` (C, D, H, W), ``fragments``,
         ``truth``, and one segmentation by the name of each post-processing."""
         return load_file(self.folder / VOLUMES)
+
+    def search(self) -> dict[str, list[dict[str, float]]]:
+        """For each post-processing the rows ``parameter``, ``voi_sum``, ``voi_split``,
+        ``voi_merge`` on the validation sections."""
+        curves = self.result.curves
+        return {
+            name: [
+                {"parameter": value}
+                | {part: curves[f"validation/{name}/{part}"][i][1] for part in PARTS}
+                for i, (value, _) in enumerate(curves[f"validation/{name}/{PARTS[0]}"])
+            ]
+            for name in self.result.settings["postprocessing"]
+        }
 
 
 def run_neurons(
@@ -191,7 +206,7 @@ def run_neurons(
             **{
                 f"validation/{name}/{part}": [[row["parameter"], row[part]] for row in search]
                 for name, (_, search) in found.items()
-                for part in ("voi_sum", "voi_split", "voi_merge")
+                for part in PARTS
             },
         },
     )
