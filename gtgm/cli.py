@@ -267,6 +267,7 @@ def _add_evaluate(commands: Any) -> None:
     given.add_argument("--segmentation", type=Path, help=".npz with 'segmentation' (z, y, x), EM")
     parser.add_argument("--name", default="published segmentation", help="whose segmentation it is")
     parser.add_argument("--remark", default="", help="what a reader must know to compare")
+    parser.add_argument("--skeletons", type=Path, help="folder of SWC files, for the run length")
     _study_options(parser)
 
 
@@ -281,7 +282,12 @@ def _evaluate(options: argparse.Namespace) -> int:
 
         _show(
             score_published_file(
-                study, options.dataset, options.segmentation, options.name, options.remark
+                study,
+                options.dataset,
+                options.segmentation,
+                options.name,
+                options.remark,
+                options.skeletons,
             )
         )
         return 0

@@ -1,4 +1,7 @@
-"""The figures. Each function draws from results or arrays only and returns a matplotlib Figure."""
+"""The figures. Each function draws from results or arrays only and returns a matplotlib Figure.
+
+Those of neuron segmentation are in :mod:`gtgm.figures_em`.
+"""
 
 from __future__ import annotations
 
@@ -174,64 +177,6 @@ def caption_gallery(slices: Sequence[np.ndarray], texts: Sequence[str], columns:
 
 
 @_in_style
-def neuron_panels(
-    raw: np.ndarray,
-    affinity: np.ndarray,
-    fragments: np.ndarray,
-    segmentation: np.ndarray,
-    truth: np.ndarray,
-    resolution: Sequence[float] | None = None,
-) -> Figure:
-    """One section at every step of neuron segmentation.
-
-    Args:
-        raw: (H, W) grey values.
-        affinity: (H, W), or (3, H, W) in the order z, y, x, shown as red, green, blue.
-        fragments, segmentation, truth: (H, W) labels; 0 is black.
-        resolution: nm per pixel (y, x); axes are in µm where given, else in pixels.
-    """
-    unit, (dy, dx) = ("µm", np.asarray(resolution) / 1000) if resolution else ("pixels", (1, 1))
-    box = (0, raw.shape[1] * dx, raw.shape[0] * dy, 0)
-    colour = np.clip(np.moveaxis(affinity, 0, -1), 0, 1) if affinity.ndim == 3 else affinity
-    figure = Figure(
-        figsize=(PAGE * 1.25, PAGE * 0.25 * raw.shape[0] * dy / (raw.shape[1] * dx) + 0.9)
-    )
-    panels = figure.subplots(1, 5, sharey=True)
-    shown = [("EM section", raw), ("affinities (z, y, x)", colour)]
-    shown += [
-        (f"{name} ({len(np.unique(labels[labels > 0]))})", _label_colors(labels))
-        for name, labels in (
-            ("fragments", fragments),
-            ("segmentation", segmentation),
-            ("truth", truth),
-        )
-    ]
-    for axes, (title, picture) in zip(panels, shown, strict=True):
-        axes.imshow(picture, extent=box)
-        axes.set(title=title, xlabel=f"x ({unit})")
-    panels[0].set_ylabel(f"y ({unit})")
-    return figure
-
-
-@_in_style
-def threshold_curve(result: Result) -> Figure:
-    """VOI on the validation sections against the agglomeration threshold, the choice marked.
-
-    Args:
-        result: of neuron segmentation.
-    """
-    thresholds, values = np.asarray(result.curves["validation_voi"], float).T
-    figure = Figure(figsize=(COLUMN, 2.8))
-    axes = figure.subplots()
-    axes.plot(thresholds, values, "o-", color=PALETTE[0], ms=4)
-    chosen = result.settings["threshold"]
-    axes.axvline(chosen, color="0.3", linestyle=":", label=f"chosen: {chosen:g}")
-    axes.set(xlabel="agglomeration threshold (1 − mean affinity)", ylabel="VOI sum (bits)")
-    axes.legend()
-    return figure
-
-
-@_in_style
 def label_efficiency(frame: pd.DataFrame, title: str = "") -> Figure:
     """Score against label fraction per method, every run a dot and the mean a line.
 
@@ -322,12 +267,3 @@ def _outline(axes: Axes, mask: np.ndarray, box: tuple, color: str, style: str) -
     y = (np.arange(padded.shape[0]) - 0.5) * height
     axes.contour(x, y, padded, [0.5], colors=[color], linestyles=style, linewidths=1.4)
     axes.set(xlim=box[:2], ylim=box[2:])
-
-
-def _label_colors(labels: np.ndarray) -> np.ndarray:
-    """Labels as bright random colours, one per label; 0 is black."""
-    values, index = np.unique(labels, return_inverse=True)
-    generator = np.random.default_rng(7)
-    colors = 0.25 + 0.75 * generator.random((len(values), 3))
-    colors[values == 0] = 0
-    return colors[index.reshape(labels.shape)]

@@ -77,7 +77,7 @@ def test_blocks_that_are_cut_off_or_absent(tmp_path: Path, separator: str, codec
     assert (volume.raw[16:, 6:, 7:] == 0).all()
     first.write_bytes(first.read_bytes()[:-40])
     with pytest.raises(DataError, match="cannot be read as ZARR"):
-        em.read(path, labels=False)
+        em.read(path, slice(0, 8), labels=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error", AbsentBlocks)
         np.testing.assert_array_equal(em.read(path, slice(8, 16)).raw, GREY[8:16])
@@ -116,6 +116,14 @@ def test_names_that_are_given(tmp_path: Path, suffix: str) -> None:
             em.read(path, raw_key=key, labels_key="c/e")
         with pytest.raises(DataError, match="no dataset"):
             em.n_sections(path, key)
+
+
+def test_the_same_name_in_two_files(tmp_path: Path) -> None:
+    path = store(tmp_path / "a.h5", {"main": GREY})
+    other = store(tmp_path / "b.h5", {"main": IDS.astype(np.uint16)})
+    for key in (None, "main", "/main"):
+        volume = em.read(path, labels_path=other, labels_key=key)
+        assert np.array_equal(volume.raw, GREY) and np.array_equal(volume.labels, IDS)
 
 
 def test_narrow_labels_are_told_from_grey_values_by_a_key_only(tmp_path: Path) -> None:
@@ -243,3 +251,8 @@ def test_an_empty_array_and_huge_blocks_are_refused(tmp_path: Path) -> None:
     group.create_dataset(RAW, shape=(20, 4, 5), chunks=(2000, 2000, 2000), dtype="u1")
     with pytest.raises(DataError, match="blocks of 8000000000 bytes"):
         em.read(tmp_path / "b.zarr", labels=False, resolution=(1, 1, 1))
+    path = store(tmp_path / "c.zarr", {RAW: GREY})
+    zarr.open_group(str(path)).create_dataset(LABELS, shape=SHAPE, chunks=(1000,) * 3, dtype="u8")
+    with pytest.raises(DataError, match="blocks of 8000000000 bytes"):
+        em.read(path)
+    assert em.read(path, labels=False).n_sections == 20

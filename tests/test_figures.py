@@ -19,7 +19,6 @@ LABEL = np.zeros((8, 12, 10), int)
 LABEL[2:6, 3:9, 2:8] = 1
 LABEL[2:6, 3:6, 2:8] = 2
 NOISE = np.random.default_rng(0).random(LABEL.shape)
-SECTION = np.arange(48).reshape(6, 8) % 5
 
 FIGURES = {
     "loss": lambda: figures.loss_curves(
@@ -34,9 +33,6 @@ FIGURES = {
         NOISE, LABEL, np.roll(LABEL, 1, 1), (3, 1, 1), ["a", "b"], "t"
     ),
     "captions": lambda: figures.caption_gallery([np.eye(8)] * 4, ["a long caption " * 8] * 4),
-    "neurons": lambda: figures.neuron_panels(
-        SECTION / 5, np.random.default_rng(0).random((3, 6, 8)), SECTION, SECTION, SECTION, (4, 4)
-    ),
     "efficiency": lambda: figures.label_efficiency(
         pd.DataFrame(
             {"method": ["random", "gtgm"] * 2, "fraction": [0.1, 0.1, 1, 1], "dice": [0.7] * 4}

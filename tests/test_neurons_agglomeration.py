@@ -10,7 +10,7 @@ import pytest
 
 from gtgm.errors import DataError, SettingsError
 from gtgm.neurons.affinities import affinities
-from gtgm.neurons.agglomeration import SCORINGS, agglomerate, choose_threshold, lowest_voi
+from gtgm.neurons.agglomeration import SCORINGS, agglomerate, lowest_voi
 from gtgm.neurons.fragments import watershed_fragments
 from gtgm.neurons.metrics import neuron_scores, voi
 
@@ -150,9 +150,9 @@ def test_bad_input_is_refused(chain):
 def test_the_chosen_threshold_is_the_lowest_of_the_best(chain):
     affs, fragments = chain
     truth = np.where(fragments == 12, 2, 1)
-    best, curve = choose_threshold(affs, fragments, truth, (0.2, 0.45, 0.6, 0.9))
+    best, curve = lowest_voi(agglomerate(affs, fragments, (0.2, 0.45, 0.6, 0.9)), truth)
     assert best == 0.45
-    assert [row["threshold"] for row in curve] == [0.2, 0.45, 0.6, 0.9]
+    assert [row["parameter"] for row in curve] == [0.2, 0.45, 0.6, 0.9]
     assert curve[1]["voi_sum"] == 0 and curve[1]["arand"] == 0
     assert curve[0]["voi_split"] > 0 == curve[0]["voi_merge"]
     assert curve[3]["voi_merge"] > 0 == curve[3]["voi_split"]
@@ -172,8 +172,8 @@ def test_real_neurons_come_back_from_their_own_affinities(shared_data, noise):
     affs = affinities(truth)[0].numpy()
     affs = np.clip(affs + noise * rng.standard_normal(affs.shape), 0, 1).astype(np.float32)
     fragments = watershed_fragments(affs)
-    best, curve = choose_threshold(affs, fragments, truth, (0.1, 0.2, 0.3, 0.4, 0.5))
-    scores = next(row for row in curve if row["threshold"] == best)
+    best, curve = lowest_voi(agglomerate(affs, fragments, (0.1, 0.2, 0.3, 0.4, 0.5)), truth)
+    scores = next(row for row in curve if row["parameter"] == best)
     assert scores["voi_sum"] < 0.45 and scores["arand"] < 0.03
     assert scores["voi_sum"] < voi(fragments, truth).sum / 2
     ((_, again),) = agglomerate(affs, fragments, (best,))

@@ -11,9 +11,8 @@ from torch import nn
 
 from gtgm.errors import DataError, SettingsError
 from gtgm.neurons import blockwise_prediction
-from gtgm.neurons.blockwise_prediction import predict_blockwise, statistics
+from gtgm.neurons.blockwise_prediction import predict_blockwise
 from gtgm.neurons.segment import predict_affinities
-from gtgm.neurons.training import standardise
 
 
 @pytest.fixture
@@ -47,18 +46,19 @@ def network():
 )
 def test_values_are_those_of_the_whole_volume(raw, network, patch, overlap, tile, batch, tmp_path):
     expected = predict_affinities(network, raw, patch, overlap)
-    result = predict_blockwise(
-        network, raw, tmp_path, patch, overlap, batch=batch, tile=tile, dtype="float32"
-    )
-    np.testing.assert_allclose(result[:], expected, atol=5e-6)
+    result = predict_blockwise(network, raw, tmp_path, patch, overlap, batch=batch, tile=tile)
+    if batch == 1:
+        np.testing.assert_array_equal(result[:], expected)
+    else:
+        np.testing.assert_allclose(result[:], expected, atol=1e-6)
 
 
 def test_small_volumes_are_reflected_as_before(raw, network, tmp_path):
     settings = {"patch": (24, 16, 48), "multiple": (8, 16, 16)}
     expected = predict_affinities(network, raw[:, :9], **settings)
-    result = predict_blockwise(network, raw[:, :9], tmp_path, **settings)
+    result = predict_blockwise(network, raw[:, :9], tmp_path, **settings, dtype="float16")
     assert result.dtype == np.float16 and result.shape == expected.shape
-    np.testing.assert_allclose(result[:], expected, atol=5e-4)
+    np.testing.assert_array_equal(result[:], expected.astype(np.float16))
 
 
 @pytest.mark.parametrize("tile", [(64, 64), (15, 41)])
@@ -96,18 +96,7 @@ def test_hdf5_is_read_in_parts(raw, network, tmp_path):
     with h5py.File(tmp_path / "raw.h5") as file:
         result = predict_blockwise(network, file["raw"], tmp_path / "out", (8, 16, 16))
     expected = predict_affinities(network, raw, (8, 16, 16))
-    np.testing.assert_allclose(result[:], expected, atol=5e-4)
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
-def test_statistics_are_those_of_the_whole_volume(raw, dtype, monkeypatch):
-    monkeypatch.setattr(blockwise_prediction, "SLAB", 3000)
-    volume = raw.astype(dtype) + dtype(5)
-    mean, std = statistics(volume)
-    assert mean == pytest.approx(volume.mean(dtype=float), rel=1e-6)
-    assert std == pytest.approx(volume.std(dtype=float, ddof=1), rel=1e-6)
-    np.testing.assert_allclose((volume - mean) / std, standardise(volume), atol=1e-5)
-    assert statistics(np.full((4, 5, 6), 7))[1] == np.float32(1e-6)
+    np.testing.assert_array_equal(result[:], expected)
 
 
 def test_other_data_in_the_same_folder_is_refused(raw, network, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from gtgm.errors import DataError, GTGMError
 from gtgm.neurons.metrics import voi
-from gtgm.neurons.mistakes import find_mistakes
+from gtgm.neurons.mistakes import closest_view, find_mistakes
 
 
 @pytest.fixture
@@ -96,16 +96,16 @@ def test_pieces_that_do_not_touch_meet_where_they_are_nearest():
     assert split.segments[:2] == (1, 2)
     a, b = (np.argwhere(segmentation == v) for v in (1, 2))
     least = min(((p - q) ** 2).sum() for p, q in product(a, b))
-    ends = [np.sqrt(((piece - np.array(split.centre)) ** 2).sum(1).min()) for piece in (a, b)]
-    assert max(ends) <= np.sqrt(least) / 2 + 1
+    assert segmentation[split.centre] == 2
+    assert ((a - split.centre) ** 2).sum(1).min() == least
 
 
-def test_a_contact_across_ignored_voxels_is_between_the_neurons():
+def test_a_merger_across_ignored_voxels_is_where_the_neurons_come_closest():
     truth = np.ones((3, 5, 11), int)
     truth[..., 5] = 0
     truth[..., 6:] = 2
     (merge,) = find_mistakes(np.ones_like(truth), truth)
-    assert merge.centre[2] == 5 and merge.truth == (1, 2) and merge.voxels == 75
+    assert merge.centre[2] == 6 and merge.truth == (1, 2) and merge.voxels == 75
 
 
 def test_bad_input_is_refused(volumes):
@@ -118,3 +118,35 @@ def test_bad_input_is_refused(volumes):
         find_mistakes(segmentation[0], truth[0])
     with pytest.raises(DataError, match="no voxel is left"):
         find_mistakes(segmentation, np.zeros_like(truth))
+
+
+def test_the_view_lies_around_the_mistake_and_shows_both_pieces():
+    truth = np.ones((12, 40, 50), int)
+    for axis, plane in ((0, "xz, y"), (1, "xy, z"), (2, "xy, z")):
+        halves = truth.copy()
+        np.moveaxis(halves, axis, 0)[truth.shape[axis] * 2 // 3 :] = 2
+        for pair in ((halves, truth), (truth, halves)):
+            (mistake,) = find_mistakes(*pair)
+            view = closest_view(mistake, *pair, (40, 10, 10), width_nm=200)
+            assert view.plane.startswith(plane)
+            section = halves[view.cut]
+            np.testing.assert_array_equal(view.pieces, section)
+            assert set(np.unique(section)) == {1, 2}
+            assert view.size == (200, 200)
+            x, y = (
+                int(p / s) for p, s in zip(view.place, (10, 40 if axis == 0 else 10), strict=True)
+            )
+            rows = section.shape[0]
+            near = section[max(0, y - 1) : min(rows, y + 2), max(0, x - 1) : x + 2]
+            assert set(np.unique(near)) == {1, 2}
+
+
+def test_a_view_at_the_edge_is_moved_inwards_and_shrinks_with_the_volume():
+    truth = np.ones((3, 30, 30), int)
+    truth[:, :, 1:] = 2
+    (mistake,) = find_mistakes(np.ones_like(truth), truth)
+    view = closest_view(mistake, np.ones_like(truth), truth, (10, 10, 10), width_nm=100)
+    assert view.pieces.shape == (10, 10) and view.cut[2] == slice(0, 10)
+    whole = closest_view(mistake, np.ones_like(truth), truth, (10, 10, 10), width_nm=1e6)
+    assert whole.size == (300, 300)
+    np.testing.assert_array_equal(whole.pieces, 3 - truth[0])  # neuron 2 is the larger piece

@@ -8,7 +8,6 @@ from scipy import ndimage
 
 from gtgm.errors import DataError, SettingsError
 from gtgm.neurons.affinities import NEAREST, affinities
-from gtgm.neurons.agglomeration import choose_threshold
 from gtgm.neurons.metrics import voi
 from gtgm.neurons.postprocess import METHODS, choose, segment, segmentations, usable
 
@@ -77,14 +76,6 @@ def test_ignored_labels_do_not_count(scene):
     spoilt = choose("multicut", affs, LONG, fragments, torn, (0.4,))[1][0]
     ignored = choose("multicut", affs, LONG, fragments, torn, (0.4,), tuple(range(90, 99)))[1][0]
     assert ignored["voi_sum"] < spoilt["voi_sum"] - 0.2
-
-
-def test_waterz_is_the_choice_of_the_threshold(scene):
-    affs, fragments, truth = scene
-    best, curve = choose("waterz", affs, LONG, fragments, truth)
-    threshold, search = choose_threshold(affs, fragments, truth)
-    assert best == threshold
-    assert [row["voi_sum"] for row in curve] == [row["voi_sum"] for row in search]
 
 
 def test_long_range_methods_need_long_range_offsets(scene):

@@ -236,3 +236,16 @@ def test_labels_that_cannot_be_thinned_are_refused():
         skeletonise(np.ones((2, 2, 2)), (1, 1, 1))
     with pytest.raises(GTGMError, match="resolution"):
         skeletonise(np.ones((2, 2, 2), int), (1, 1, -1))
+
+
+def test_spurs_shorter_than_the_neurite_is_wide_are_cut_and_branches_are_kept():
+    labels = np.zeros((60, 21, 61), int)
+    labels[:, 6:15, 6:15] = 1  # 9 voxels wide
+    labels[20:23, 9:12, 15:18] = 1  # a bump of 3 voxels
+    labels[40:43, 9:12, 15:] = 1  # a branch of 46 voxels
+    (skeleton,) = skeletonise(labels, (10, 10, 10)).values()
+    degree = np.bincount(skeleton.edges.ravel())
+    assert (degree == 1).sum() == 3 and (degree == 3).sum() == 1
+    assert skeleton.nodes[:, 2].max() > 550
+    at_bump = np.abs(skeleton.nodes[:, 0] - 215) < 30
+    assert skeleton.nodes[at_bump, 2].max() < 150

@@ -8,9 +8,14 @@ import torch
 from torch import nn
 
 from gtgm.errors import DataError
+from gtgm.neurons import segment
 from gtgm.neurons.affinities import affinities
 from gtgm.neurons.metrics import voi
-from gtgm.neurons.segment import evaluate_neurons, predict_affinities, segment_neurons
+from gtgm.neurons.segment import (
+    predict_affinities,
+    segment_neurons,
+    statistics,
+)
 from gtgm.neurons.training import standardise
 
 
@@ -64,6 +69,17 @@ def test_other_arrays_are_refused(raw):
         predict_affinities(Pointwise(), raw[0], (4, 8, 8))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+def test_statistics_are_those_of_the_whole_volume(raw, dtype, monkeypatch):
+    monkeypatch.setattr(segment, "SLAB", 3000)
+    volume = raw.astype(dtype) + dtype(5)
+    mean, std = statistics(volume)
+    assert mean == pytest.approx(volume.mean(dtype=float), rel=1e-6)
+    assert std == pytest.approx(volume.std(dtype=float, ddof=1), rel=1e-6)
+    np.testing.assert_allclose((volume - mean) / std, standardise(volume), atol=1e-5)
+    assert statistics(np.full((4, 5, 6), 7))[1] == np.float32(1e-6)
+
+
 @pytest.mark.parametrize("two_d", [False, True])
 def test_neurons_come_back_from_clean_affinities(two_d):
     labels = np.ones((6, 30, 30), dtype=np.uint64)
@@ -73,15 +89,3 @@ def test_neurons_come_back_from_clean_affinities(two_d):
     assert voi(segment_neurons(affs, 0.5, two_d), labels).sum == 0
     pieces = np.arange(6 * 30 * 30, dtype=np.uint64).reshape(labels.shape) + 1
     assert voi(segment_neurons(affs, 0.5, fragments=pieces), labels).sum == 0
-
-
-def test_scores_are_rows():
-    labels = np.ones((2, 4, 4), dtype=int)
-    halves = labels.copy()
-    halves[:, 2:] = 2
-    rows = evaluate_neurons(halves, labels, case="CREMI_A 100–124")
-    assert [row["metric"] for row in rows] == ["voi_split", "voi_merge", "voi_sum", "arand"]
-    assert {row["case"] for row in rows} == {"CREMI_A 100–124"}
-    assert {row["class"] for row in rows} == {"neuron"}
-    values = {row["metric"]: row["value"] for row in rows}
-    assert values["voi_split"] == values["voi_sum"] == 1 and values["voi_merge"] == 0

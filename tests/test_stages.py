@@ -197,6 +197,14 @@ def test_a_published_segmentation_is_scored_like_ours(phantoms, tmp_path):
     expected = neuron_scores(segmentation[part], volume.labels[part])["voi_sum"]
     assert result.summary["as it is/voi_sum"] == pytest.approx(expected)
     assert result.summary["assigned voxels/voi_sum"] == pytest.approx(0)
+    line = "1 2 {x} 4 4 1 -1\n2 2 {x} 4 40 1 1\n"
+    (tmp_path / "swc").mkdir()
+    (tmp_path / "swc" / "one.swc").write_text(line.format(x=4))
+    theirs = (mine, "CREMI_A", tmp_path / "theirs.npz", "Others 2020", "")
+    with_runs = score_published_file(*theirs, skeletons=tmp_path / "swc")
+    assert {"erl_nm", "max_erl_nm"} <= {row["metric"] for row in with_runs.metrics}
+    with pytest.raises(DataError, match="no SWC file"):
+        score_published_file(*theirs, skeletons=tmp_path)
     with pytest.raises(SettingsError, match="no neurons"):
         score_published_file(study(phantoms), NAME, tmp_path / "theirs.npz", "Others 2020")
 

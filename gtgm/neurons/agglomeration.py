@@ -68,49 +68,25 @@ def agglomerate(
     return _segmentations(bonds, fragments, thresholds, SCORINGS[scoring])
 
 
-def choose_threshold(
-    affinities: np.ndarray,
-    fragments: np.ndarray,
-    truth: np.ndarray,
-    thresholds: Iterable[float] = THRESHOLDS,
-    ignore: tuple[int, ...] = (0,),
-) -> tuple[float, list[dict[str, float]]]:
-    """The threshold with the lowest VOI sum, and the whole curve.
-
-    To be called with validation sections only: a threshold chosen on test sections makes the
-    test score optimistic.
-
-    Args:
-        affinities, fragments, thresholds: as in :func:`agglomerate`.
-        truth: (D, H, W) labels of the same sections; labels in ``ignore`` do not count.
-    Returns:
-        The best threshold (the lowest one of equals), and one row per threshold with
-        ``threshold``, ``voi_split``, ``voi_merge``, ``voi_sum``, ``arand``.
-    """
-    return lowest_voi(agglomerate(affinities, fragments, thresholds), truth, ignore, "threshold")
-
-
 def lowest_voi(
     segmentations: Iterable[tuple[float, np.ndarray]],
     truth: np.ndarray,
     ignore: tuple[int, ...] = (0,),
-    parameter: str = "parameter",
 ) -> tuple[float, list[dict[str, float]]]:
     """The value whose segmentation has the lowest VOI sum, and the scores of all.
 
     Args:
         segmentations: pairs of a value and its segmentation (D, H, W), taken one at a time.
         truth: (D, H, W) labels; those in ``ignore`` do not count.
-        parameter: name of the value in the rows.
     Returns:
         The best value (the first one of equals), and one row per value with ``parameter``,
         ``voi_split``, ``voi_merge``, ``voi_sum``, ``arand``.
     """
     curve = [
-        {parameter: value, **neuron_scores(segmentation, truth, ignore)}
+        {"parameter": value, **neuron_scores(segmentation, truth, ignore)}
         for value, segmentation in segmentations
     ]
-    return min(curve, key=lambda row: row["voi_sum"])[parameter], curve
+    return min(curve, key=lambda row: row["voi_sum"])["parameter"], curve
 
 
 def prepare(

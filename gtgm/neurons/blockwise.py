@@ -31,7 +31,7 @@ from gtgm.neurons.region_graph import (
 
 #: Voxels (z, y, x) that a block writes, and that it sees beyond them.
 BLOCK = (64, 512, 512)
-HALO = (16, 64, 64)
+HALO = (32, 64, 64)
 HIGHEST = 2**32 - 1  # label of a fragment
 PENDING = 5_000_000  # edges kept before they are added up
 

@@ -2,11 +2,13 @@
 
 VOI is a sum over objects. The split term has one part for each true neuron, how its voxels are
 spread over segments, and the merge term one for each segment, how its voxels are spread over
-neurons. The largest parts are the mistakes to look at first; each gets a place to look at.
+neurons. The largest parts are the mistakes to look at first; each gets a place to look at, and
+:func:`closest_view` cuts the section there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,7 +30,8 @@ class Mistake:
         segments: the segments of the split neuron, most voxels first, or the one that merges.
         voi_bits: what it contributes to the split or merge term of VOI.
         voxels: voxels of the neuron (or segment) outside its largest piece.
-        centre: (z, y, x) where its two largest pieces touch, or are nearest to each other.
+        centre: (z, y, x) where its two largest pieces touch; where they do not, the voxel of the
+            second that is nearest to the first.
     """
 
     kind: Literal["split", "merge"]
@@ -37,6 +40,25 @@ class Mistake:
     voi_bits: float
     voxels: int
     centre: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class View:
+    """A section around a mistake, (H, W).
+
+    Attributes:
+        plane: such as ``xy, z = 12``.
+        cut: index of the section in the volumes.
+        pieces: (H, W) uint8; 1, 2, 3 where the three largest pieces of the object are, else 0.
+        size: width and height in nm.
+        place: x and y of the mistake's centre in nm from the upper left corner.
+    """
+
+    plane: str
+    cut: tuple[slice | int, ...]
+    pieces: np.ndarray
+    size: tuple[float, float]
+    place: tuple[float, float]
 
 
 def find_mistakes(
@@ -68,6 +90,50 @@ def find_mistakes(
     found = _parts("split", table) + _parts("merge", table)
     found.sort(key=lambda part: -part[1])
     return [_mistake(segmentation, truth, table, *part) for part in found[:top]]
+
+
+def closest_view(
+    mistake: Mistake,
+    segmentation: np.ndarray,
+    truth: np.ndarray,
+    resolution: Sequence[float],
+    width_nm: float = 1000.0,
+) -> View:
+    """The section through a mistake's centre that shows it.
+
+    It is cut in xy, unless xz or yz shows twice as much of the less visible one of the two largest
+    pieces: pieces that meet along z are never seen together in xy.
+
+    Args:
+        segmentation, truth: those that the mistake was found in.
+        resolution: nm per voxel (z, y, x).
+        width_nm: width and height; less where the volume is smaller. At the edge of the volume the
+            section is moved inwards.
+    """
+    box = []
+    for c, n, r in zip(mistake.centre, truth.shape, resolution, strict=True):
+        size = min(n, max(1, round(width_nm / r)))
+        start = min(max(0, c - size // 2), n - size)
+        box.append(slice(start, start + size))
+    views, seen = [], []
+    for axis, plane in enumerate(("xy, z", "xz, y", "yz, x")):
+        cut = tuple(mistake.centre[i] if i == axis else box[i] for i in range(3))
+        pieces = _pieces(mistake, segmentation[cut], truth[cut])
+        rows, columns = (i for i in range(3) if i != axis)
+        size = (pieces.shape[1] * resolution[columns], pieces.shape[0] * resolution[rows])
+        x, y = ((mistake.centre[i] - box[i].start + 0.5) * resolution[i] for i in (columns, rows))
+        views.append(View(f"{plane} = {mistake.centre[axis]}", cut, pieces, size, (x, y)))
+        seen.append(min((pieces == 1).mean(), (pieces == 2).mean()))
+    return views[0 if 2 * seen[0] >= max(seen) else int(np.argmax(seen))]
+
+
+def _pieces(mistake: Mistake, segmentation: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """1, 2, 3 where the three largest pieces are, else 0."""
+    pieces = np.zeros(truth.shape, dtype=np.uint8)
+    pairs = [(neuron, segment) for neuron in mistake.truth for segment in mistake.segments]
+    for number, (neuron, segment) in enumerate(pairs[:3], start=1):
+        pieces[(truth == neuron) & (segmentation == segment)] = number
+    return pieces
 
 
 def _parts(kind: str, table: Contingency) -> list[tuple[str, float, np.ndarray]]:
@@ -107,7 +173,7 @@ def _mistake(
 
 
 def _meeting_place(first: np.ndarray, second: np.ndarray) -> tuple[int, int, int]:
-    """A voxel where two masks touch, near the middle of their contact; else between the nearest."""
+    """A voxel where two masks touch, near the middle of their contact, or come closest."""
     # Contacts lie within one voxel of the second, smaller mask: only its surroundings are searched.
     inside = np.argwhere(second)
     corner = np.maximum(inside.min(0) - 1, 0)
@@ -123,9 +189,8 @@ def _meeting_place(first: np.ndarray, second: np.ndarray) -> tuple[int, int, int
         middle = ((voxels - voxels.mean(0)) ** 2).sum(1).argmin()
         return tuple(int(v) for v in voxels[middle])
     a, b = _surface(first), _surface(second)
-    distances, partner = cKDTree(a).query(b)
-    nearest = int(distances.argmin())
-    return tuple(int(v) for v in (b[nearest] + a[partner[nearest]]) // 2)
+    # Between them may lie another neuron: the place is on the second, where it comes closest.
+    return tuple(int(v) for v in b[cKDTree(a).query(b)[0].argmin()])
 
 
 def _surface(mask: np.ndarray) -> np.ndarray:

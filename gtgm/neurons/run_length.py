@@ -97,11 +97,12 @@ def expected_run_length(
         for name, skeleton in skeletons.items()
     }
     mergers = _mergers(segments.values(), tolerance)
-    squares = whole = correct = merged = 0.0
+    squares = whole = correct = split = merged = 0.0
     for name, skeleton in skeletons.items():
         here, there = segments[name][np.asarray(skeleton.edges, dtype=np.int64).reshape(-1, 2).T]
         one = (here == there) & (here != 0)
         bad = one & np.isin(here, mergers)
+        split += float(lengths[name][~one].sum())
         merged += float(lengths[name][bad].sum())
         _, run = np.unique(here[one & ~bad], return_inverse=True)
         runs = np.bincount(run, weights=lengths[name][one & ~bad])
@@ -112,7 +113,7 @@ def expected_run_length(
         erl_nm=squares / total,
         max_erl_nm=whole / total,
         correct=correct / total,
-        split=max(0.0, 1 - (correct + merged) / total),
+        split=split / total,
         merged=merged / total,
     )
 
@@ -168,13 +169,28 @@ def read_swc(path: str | Path, unit_nm: float = 1.0) -> Skeleton:
     )
 
 
+def read_skeletons(folder: str | Path, unit_nm: float = 1.0) -> dict[int, Skeleton]:
+    """Every ``.swc`` file of a folder, numbered in the order of their names; see ``read_swc``.
+
+    Raises:
+        DataError: no such folder, none of these files in it, or one that cannot be used.
+    """
+    files = sorted(Path(folder).glob("*.swc"))
+    if not files:
+        raise DataError(
+            "there is no SWC file", where=folder, expected="a folder with one .swc file per neuron"
+        )
+    return {number: read_swc(path, unit_nm) for number, path in enumerate(files, start=1)}
+
+
 def skeletonise(labels: np.ndarray, resolution: tuple[float, float, float]) -> dict[int, Skeleton]:
     """Skeletons derived from true labels, where none were traced by a person.
 
     The volume of each label is thinned (Lee et al. 1994), the voxels that remain are joined by
     their minimum spanning tree, and branches no longer than the neurite is wide are cut off. A run
     length on such skeletons is a derived figure: it depends on the labels and on the thinning, and
-    does not compare with one on traced skeletons.
+    does not compare with one on traced skeletons. Nodes are one voxel apart, closer than people
+    trace: without a ``tolerance`` of several nodes every sliver makes a merger.
 
     Args:
         labels: (D, H, W) integers; 0 has no skeleton.

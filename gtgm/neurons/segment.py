@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +13,10 @@ from torch import nn
 from gtgm.errors import DataError
 from gtgm.neurons.agglomeration import agglomerate
 from gtgm.neurons.fragments import watershed_fragments
-from gtgm.neurons.metrics import neuron_scores
-from gtgm.neurons.training import patch_for, standardise
+from gtgm.neurons.training import patch_for
 
 Predictor = Callable[[torch.Tensor], torch.Tensor]
+SLAB = 1 << 23  # voxels read at once for the statistics
 
 
 @torch.no_grad()
@@ -47,7 +48,9 @@ def predict_affinities(
         raise DataError(f"raw has shape {raw.shape}", expected="(D, H, W)")
     patch = patch_for(raw.shape, patch, multiple)
     pads = [(0, max(0, p - n)) for p, n in zip(patch, raw.shape, strict=True)]
-    x = torch.from_numpy(np.pad(standardise(raw), pads, mode="reflect"))[None, None]
+    mean, std = statistics(raw)
+    standardised = (raw.astype(np.float32) - mean) / std
+    x = torch.from_numpy(np.pad(standardised, pads, mode="reflect"))[None, None]
     device = torch.device(device)
     network.to(device).eval()
     predicted = sliding_window_inference(
@@ -75,6 +78,24 @@ def affinities_of(network: nn.Module, device: torch.device, bf16: bool) -> Predi
     return predict
 
 
+def statistics(raw: Any) -> tuple[np.float32, np.float32]:
+    """Mean and standard deviation of a volume (D, H, W) that is read a few sections at a time.
+
+    The deviation of a constant volume is 1e-6, as in :mod:`gtgm.intensity`.
+    Source: Chan, Golub & LeVeque 1979.
+    """
+    count, mean, squares = 0, 0.0, 0.0
+    depth = max(1, SLAB // max(1, raw.shape[1] * raw.shape[2]))
+    for z in range(0, raw.shape[0], depth):
+        slab = np.asarray(raw[z : z + depth]).astype(np.float64)
+        more, delta = slab.size, slab.mean() - mean
+        squares += ((slab - slab.mean()) ** 2).sum() + delta**2 * count * more / (count + more)
+        mean += delta * more / (count + more)
+        count += more
+    std = (squares / max(1, count - 1)) ** 0.5
+    return np.float32(mean), np.float32(max(std, 1e-6))
+
+
 def segment_neurons(
     affinities: np.ndarray,
     threshold: float,
@@ -86,7 +107,7 @@ def segment_neurons(
     Args:
         affinities: (C, D, H, W) in [0, 1].
         threshold: of the agglomeration, chosen on validation sections
-            (:func:`gtgm.neurons.agglomeration.choose_threshold`).
+            (:func:`gtgm.neurons.postprocess.choose`).
         two_d: cut fragments section by section (anisotropic volumes); not used with ``fragments``.
         fragments: (D, H, W), if they are cut already.
     Returns:
@@ -96,17 +117,3 @@ def segment_neurons(
         fragments = watershed_fragments(affinities, two_d)
     ((_, segmentation),) = agglomerate(affinities, fragments, (threshold,))
     return segmentation
-
-
-def evaluate_neurons(
-    segmentation: np.ndarray,
-    truth: np.ndarray,
-    case: str,
-    ignore: tuple[int, ...] = (0,),
-) -> list[dict[str, str | float]]:
-    """Scores in long format, one row for each of voi_split, voi_merge, voi_sum (bits) and arand."""
-    scores = neuron_scores(segmentation, truth, ignore)
-    return [
-        {"case": case, "class": "neuron", "metric": metric, "value": value}
-        for metric, value in scores.items()
-    ]

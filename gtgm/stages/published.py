@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from pathlib import Path
 
 from gtgm.errors import SettingsError
 from gtgm.neurons.metrics import neuron_scores
 from gtgm.neurons.published import PUBLISHED, read_published, score_published
+from gtgm.neurons.run_length import expected_run_length, read_skeletons
 from gtgm.paths import sha256
 from gtgm.results import Result, measure
 from gtgm.stages.record import record
@@ -15,7 +17,12 @@ from gtgm.stages.study import Study
 
 
 def score_published_file(
-    study: Study, dataset: str, path: str | Path, name: str, remark: str = ""
+    study: Study,
+    dataset: str,
+    path: str | Path,
+    name: str,
+    remark: str = "",
+    skeletons: str | Path | None = None,
 ) -> Result:
     """Score a published segmentation on the test sections that networks are scored on.
 
@@ -25,6 +32,8 @@ def score_published_file(
         path: ``.npz`` with ``segmentation`` (D, H, W), of the whole volume.
         name: whose segmentation it is, with its citation; shown under the table.
         remark: what a reader must know to compare, such as what it was trained on.
+        skeletons: folder of SWC files (nm, one neuron each), for the expected run length in the
+            whole volume.
     Raises:
         SettingsError: not an EM dataset.
         DataError: the file cannot be used, or lies on another grid.
@@ -38,7 +47,11 @@ def score_published_file(
         scores = score_published(
             segmentation, volume.labels, sections=slice(*ranges.test), resolution=volume.resolution
         )
-        scores |= {"all sections, as it is": neuron_scores(segmentation, volume.labels)}
+        whole = neuron_scores(segmentation, volume.labels)
+        if skeletons:
+            run = expected_run_length(segmentation, read_skeletons(skeletons), volume.resolution)
+            whole |= dataclasses.asdict(run)
+        scores |= {"all sections, as it is": whole}
     rows = [
         {"case": dataset, "class": kind, "metric": metric, "value": value}
         for kind, values in scores.items()
@@ -55,6 +68,7 @@ def score_published_file(
         study.hashes(dataset, opened.ids),
         f"evaluate {dataset} --segmentation FILE --name {shlex.quote(name)}",
         method=PUBLISHED,
+        backbone=None,
         n_test=ranges.test[1] - ranges.test[0],
         metrics=rows,
         summary={f"{kind}/voi_sum": values["voi_sum"] for kind, values in scores.items()},

@@ -46,7 +46,8 @@ def record(
     identity = [stage, pool, method]
     if "fraction" in fields:
         identity += [f"{fields['fraction']:g}", f"draw{fields['draw']}"]
-    identity += [study.backbone, study.protocol, f"fold{study.fold}", f"seed{study.seed}"]
+    backbone = fields.get("backbone", study.backbone)
+    identity += [backbone, study.protocol, f"fold{study.fold}", f"seed{study.seed}"]
     # The digest of the folder stands for everything else that makes the run what it is.
     identity += [study.profile, path.parent.name.rpartition("-")[2]]
     sources = {o.source for o in opened}
