@@ -103,7 +103,7 @@ def test_text_is_large_enough_inside_the_page_and_apart(name: str) -> None:
         assert not one.overlaps(other), f"{a.get_text()!r} lies over {b.get_text()!r}"
 
 
-@pytest.mark.parametrize("name", ["neurons", "threshold", "curves of one", "methods"])
+@pytest.mark.parametrize("name", ["neurons", "curves of one", "methods"])
 def test_axes_are_labelled(name: str) -> None:
     shown = [axes for axes in FIGURES[name]().axes if axes.axison]
     assert shown[0].get_ylabel()
