@@ -18,7 +18,7 @@ from gtgm.settings import METHODS, PROFILES, PROTOCOLS
 
 EPILOG = """examples:
   gtgm reproduce --dry-run                     what would run, and for how long
-  gtgm data list                               the 13 datasets of the paper
+  gtgm data list                               the 13 datasets of the paper, and FIB-25
   gtgm segment scan.nii.gz labels.nii.gz --weights runs/.../finetune/...
 """
 
@@ -139,6 +139,30 @@ def _show(result: Any) -> None:
             print(f"  {name:<28} {value:.4f}")
 
 
+def _show_neurons(result: Any) -> None:
+    """A row for each post-processing, or for each way of scoring a published segmentation."""
+    first, last = _test_sections(result)
+    print(
+        f"{result.id}  ({result.source} data, {result.wall_seconds:.0f} s)\n"
+        f"Test sections {first}–{last - 1}; VOI in bits; lower is better in every column.\n"
+        "masked: VOI without what lies within 25 nm of a boundary between neurons."
+    )
+    columns = ("voi_sum", "voi_split", "voi_merge", "arand", "voi_sum_border_masked")
+    titles = ("VOI", "split", "merge", "ARAND", "masked")
+    print(f"  {'':<24}" + "".join(f"{title:>8}" for title in titles))
+    for name in dict.fromkeys(row["class"] for row in result.metrics):
+        scores = {row["metric"]: row["value"] for row in result.metrics if row["class"] == name}
+        cells = "".join(f"{scores[c]:8.3f}" if c in scores else f"{'':8}" for c in columns)
+        chosen = result.settings.get("chosen", {}).get(name)
+        note = f"  (parameter from validation sections: {chosen:g})" if chosen is not None else ""
+        print(f"  {name:<24}{cells}{note}")
+
+
+def _test_sections(result: Any) -> tuple[int, int]:
+    sections = result.settings["sections"]
+    return tuple(sections["test"] if isinstance(sections, dict) else sections)
+
+
 def _add_data(commands: Any) -> None:
     data = _command(commands, "data", None, "list, download or verify datasets", "gtgm data list")
     actions = data.add_subparsers(title="actions", required=True, metavar="ACTION")
@@ -241,7 +265,9 @@ def _finetune(options: argparse.Namespace) -> int:
     if study.open(options.dataset).info.modality == "EM":
         fraction = EM_FRACTION if options.fraction is None else options.fraction
         run = run_neurons(study, options.dataset, options.method, fraction, options.draw)
-        result, folder = run.result, run.folder
+        _show_neurons(run.result)
+        print(f"weights, affinities and segmentations: {run.folder}")
+        return 0
     else:
         fraction = 1.0 if options.fraction is None else options.fraction
         job = (study, options.dataset, options.method, fraction, options.draw)
@@ -280,7 +306,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.segmentation:
         from gtgm.stages.published import score_published_file
 
-        _show(
+        _show_neurons(
             score_published_file(
                 study,
                 options.dataset,
@@ -289,6 +315,10 @@ def _evaluate(options: argparse.Namespace) -> int:
                 options.remark,
                 options.skeletons,
             )
+        )
+        print(
+            "as it is: unassigned voxels are one object; nearest segment: they are given to it; "
+            "assigned voxels: they do not count, which is easier."
         )
         return 0
     network, about = load_class_segmenter(options.weights)
@@ -349,6 +379,8 @@ def _segment(options: argparse.Namespace) -> int:
         slabs = range(0, labels.shape[0], labels.chunks[0])
         count = max(int(labels[z : z + labels.chunks[0]].max()) for z in slabs)
         print(f"{labels.store.path}: {count} neurons in {labels.shape} voxels")
+        if count < 2:
+            print("Everything became one neuron: train longer, or name a lower --threshold.")
         return 0
     labels = segment_file(options.image, options.output, options.weights)
     print(f"{options.output}: " + ", ".join(f"{name} {ml:.2f} ml" for name, ml in labels.items()))

@@ -271,8 +271,8 @@ def _resolution(grey: EMArray, given: Triple | None) -> Triple:
             f"{grey.name} names no usable resolution",
             where=grey.path,
             expected="three voxel sizes (z, y, x) in a known unit",
-            fix='give them in nm (resolution), or write them into the file: attribute "resolution" '
-            "(HDF5, Zarr, N5), ImageJ's voxel depth and unit (TIFF)",
+            fix="give them in nm (--resolution Z Y X), or write them into the file: attribute "
+            '"resolution" (HDF5, Zarr, N5), ImageJ\'s voxel depth and unit (TIFF)',
         )
     if min(found) <= 0:
         raise DataError(

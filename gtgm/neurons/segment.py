@@ -62,6 +62,7 @@ def predict_affinities(
         mode="gaussian",
         sw_device=device,
         device="cpu",
+        progress=True,
     )
     depth, height, width = raw.shape
     return predicted[0, :, :depth, :height, :width].contiguous().numpy()

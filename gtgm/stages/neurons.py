@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
+from tqdm.auto import tqdm
 
 from gtgm import loop, paths
 from gtgm.device import accelerator as make_accelerator
@@ -138,7 +139,7 @@ def run_neurons(
         affinities, fragments, truth = parts(ranges.validation)
         found = {
             name: postprocess.choose(name, affinities, settings.offsets, fragments, truth)
-            for name in settings.postprocessing
+            for name in tqdm(settings.postprocessing, desc="parameters", leave=False)
         }
         affinities, fragments, truth = parts(ranges.test)
         segmentations = {
