@@ -58,7 +58,7 @@ def predict_blockwise(
         raw: (D, H, W) grey values; anything with a shape and a type that slices (NumPy, h5py,
             Zarr).
         folder: gets ``affinities.zarr``.
-        tile: (y, x) voxels that are kept in memory, about 20 bytes for each voxel of a tile in
+        tile: (y, x) voxels that are kept in memory, about 30 bytes for each voxel of a tile in
             each section of a patch. Patches that cross the border of a tile are predicted for
             both tiles, so a tile that holds the whole section is fastest.
         dtype: ``float32``, or ``float16``, which takes half of the disk and rounds by up to
