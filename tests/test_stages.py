@@ -187,7 +187,7 @@ def test_an_em_file_is_segmented_by_a_trained_network(phantoms, tmp_path):
         segment_em_file(image, tmp_path / "new", run_folder(study(phantoms), NAME, "gtgm", 1.0, 0))
 
 
-def test_a_published_segmentation_is_scored_like_ours(phantoms, tmp_path):
+def test_a_published_segmentation_is_scored_like_ours(phantoms, tmp_path, capsys):
     mine = study(phantoms, "CREMI_A")
     volume, ranges = mine.em_volume("CREMI_A"), mine.sections("CREMI_A")
     segmentation = np.where(volume.labels % 3 == 0, 0, volume.labels)
@@ -197,6 +197,13 @@ def test_a_published_segmentation_is_scored_like_ours(phantoms, tmp_path):
     expected = neuron_scores(segmentation[part], volume.labels[part])["voi_sum"]
     assert result.summary["as it is/voi_sum"] == pytest.approx(expected)
     assert result.summary["assigned voxels/voi_sum"] == pytest.approx(0)
+    command = ["evaluate", "CREMI_A", "--segmentation", str(tmp_path / "theirs.npz")]
+    assert main([*command, "--profile", "tiny", "--runs", str(phantoms)]) == 0
+    shown = capsys.readouterr().out
+    (row,) = (line.split() for line in shown.splitlines() if line.startswith("  as it is"))
+    assert float(row[3]) == pytest.approx(expected, abs=5e-4)
+    first, last = ranges.test
+    assert f"Test sections {first}–{last - 1}" in shown
     line = "1 2 {x} 4 4 1 -1\n2 2 {x} 4 40 1 1\n"
     (tmp_path / "swc").mkdir()
     (tmp_path / "swc" / "one.swc").write_text(line.format(x=4))
