@@ -72,7 +72,7 @@ def run_neurons(
         study: pool, profile, protocol and backbone.
         dataset: an EM dataset.
         method: ``random`` initialisation, or ``gtgm`` for the study's pretrained encoder.
-        fraction: 0.1 or 0.75 of the sections, as the paper counts them.
+        fraction: share of sections with labels, see :func:`gtgm.datasets.splits.em_ranges`.
         draw: number of the repetition; each has its own seed.
     """
     check_choice("method", method, METHODS)
@@ -150,10 +150,11 @@ def run_neurons(
     unsure = without_borders(truth, volume.resolution)
     for name, segmentation in segmentations.items():
         scores = neuron_scores(segmentation, truth)
-        scores |= {
-            f"{metric}_border_masked": value
-            for metric, value in neuron_scores(segmentation, unsure).items()
-        }
+        if unsure.any():  # thin neurites may lie within the border mask altogether
+            scores |= {
+                f"{metric}_border_masked": value
+                for metric, value in neuron_scores(segmentation, unsure).items()
+            }
         rows += [
             {"case": dataset, "class": name, "metric": metric, "value": value}
             for metric, value in scores.items()
