@@ -91,7 +91,7 @@ def read(
                 "there are no labels beside the stack",
                 where=path,
                 expected=f"{path.stem}_labels{path.suffix}",
-                fix="put the labels there, or give their path",
+                fix="put the labels there",
             )
         with _open(beside, "labels", labels_key, grey.name if one_file else None) as ids:
             check_size(ids.path, ids.name, ids.shape, ids.dtype, None, ids.block)

@@ -51,7 +51,7 @@ def score_published(
         raise DataError(
             f"the published segmentation has shape {segmentation.shape}, the truth {truth.shape}",
             expected="two volumes (D, H, W) on one grid",
-            fix="give both as whole volumes and choose sections with sections=",
+            fix="use the segmentation of the whole volume, on the grid of the truth",
         )
     filled = assign_nearest(segmentation, unassigned, resolution)[sections]
     segmentation, truth = segmentation[sections], truth[sections]
