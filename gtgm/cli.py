@@ -15,6 +15,7 @@ from gtgm import __version__
 from gtgm.errors import GTGMError, SettingsError
 from gtgm.models.encoder import BACKBONES
 from gtgm.settings import METHODS, PROFILES, PROTOCOLS
+from gtgm.show import show_neurons, show_scores
 
 EPILOG = """examples:
   gtgm reproduce --dry-run                     what would run, and for how long
@@ -132,37 +133,6 @@ def _changes(items: Sequence[str]) -> dict[str, dict[str, Any]]:
     return changes
 
 
-def _show(result: Any) -> None:
-    print(f"{result.id}  ({result.source} data, {result.wall_seconds:.0f} s)")
-    for name, value in result.summary.items():
-        if value is not None:
-            print(f"  {name:<28} {value:.4f}")
-
-
-def _show_neurons(result: Any) -> None:
-    """A row for each post-processing, or for each way of scoring a published segmentation."""
-    first, last = _test_sections(result)
-    print(
-        f"{result.id}  ({result.source} data, {result.wall_seconds:.0f} s)\n"
-        f"Test sections {first}–{last - 1}; VOI in bits; lower is better in every column.\n"
-        "masked: VOI without what lies within 25 nm of a boundary between neurons."
-    )
-    columns = ("voi_sum", "voi_split", "voi_merge", "arand", "voi_sum_border_masked")
-    titles = ("VOI", "split", "merge", "ARAND", "masked")
-    print(f"  {'':<24}" + "".join(f"{title:>8}" for title in titles))
-    for name in dict.fromkeys(row["class"] for row in result.metrics):
-        scores = {row["metric"]: row["value"] for row in result.metrics if row["class"] == name}
-        cells = "".join(f"{scores[c]:8.3f}" if c in scores else f"{'':8}" for c in columns)
-        chosen = result.settings.get("chosen", {}).get(name)
-        note = f"  (parameter from validation sections: {chosen:g})" if chosen is not None else ""
-        print(f"  {name:<24}{cells}{note}")
-
-
-def _test_sections(result: Any) -> tuple[int, int]:
-    sections = result.settings["sections"]
-    return tuple(sections["test"] if isinstance(sections, dict) else sections)
-
-
 def _add_data(commands: Any) -> None:
     data = _command(commands, "data", None, "list, download or verify datasets", "gtgm data list")
     actions = data.add_subparsers(title="actions", required=True, metavar="ACTION")
@@ -233,7 +203,7 @@ def _pool_stage(name: str, options: argparse.Namespace) -> int:
     from gtgm import stages
 
     run = getattr(stages, name)(_study(options, options.datasets))
-    _show(run.result)
+    show_scores(run.result)
     print(f"written to {run.folder}")
     return 0
 
@@ -265,14 +235,14 @@ def _finetune(options: argparse.Namespace) -> int:
     if study.open(options.dataset).info.modality == "EM":
         fraction = EM_FRACTION if options.fraction is None else options.fraction
         run = run_neurons(study, options.dataset, options.method, fraction, options.draw)
-        _show_neurons(run.result)
+        show_neurons(run.result)
         print(f"weights, affinities and segmentations: {run.folder}")
         return 0
     else:
         fraction = 1.0 if options.fraction is None else options.fraction
         job = (study, options.dataset, options.method, fraction, options.draw)
         result, folder = finetune(*job), run_folder(*job)
-    _show(result)
+    show_scores(result)
     print(f"weights and predictions: {folder}")
     return 0
 
@@ -306,7 +276,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.segmentation:
         from gtgm.stages.published import score_published_file
 
-        _show_neurons(
+        show_neurons(
             score_published_file(
                 study,
                 options.dataset,
