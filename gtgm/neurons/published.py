@@ -50,7 +50,7 @@ def score_published(
     if segmentation.shape != truth.shape or truth.ndim != 3:
         raise DataError(
             f"the published segmentation has shape {segmentation.shape}, the truth {truth.shape}",
-            expected="two volumes (D, H, W) on one grid",
+            expected="two whole volumes (D, H, W) on one grid",
             fix="use the segmentation of the whole volume, on the grid of the truth",
         )
     filled = assign_nearest(segmentation, unassigned, resolution)[sections]
