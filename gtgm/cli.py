@@ -238,12 +238,10 @@ def _finetune(options: argparse.Namespace) -> int:
         show_neurons(run.result)
         print(f"weights, affinities and segmentations: {run.folder}")
         return 0
-    else:
-        fraction = 1.0 if options.fraction is None else options.fraction
-        job = (study, options.dataset, options.method, fraction, options.draw)
-        result, folder = finetune(*job), run_folder(*job)
-    show_scores(result)
-    print(f"weights and predictions: {folder}")
+    fraction = 1.0 if options.fraction is None else options.fraction
+    job = (study, options.dataset, options.method, fraction, options.draw)
+    show_scores(finetune(*job))
+    print(f"weights and predictions: {run_folder(*job)}")
     return 0
 
 
@@ -346,8 +344,7 @@ def _segment(options: argparse.Namespace) -> int:
             options.resolution and tuple(options.resolution),
             options.threshold,
         )
-        slabs = range(0, labels.shape[0], labels.chunks[0])
-        count = max(int(labels[z : z + labels.chunks[0]].max()) for z in slabs)
+        count = labels.attrs["neurons"]
         print(f"{labels.store.path}: {count} neurons in {labels.shape} voxels")
         if count < 2:
             print("Everything became one neuron: train longer, or name a lower --threshold.")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from gtgm.results import Result
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the command line starts without pandas
+    from gtgm.results import Result
 
 
 def show_scores(result: Result) -> None:

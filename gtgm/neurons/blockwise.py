@@ -62,7 +62,7 @@ def segment_blockwise(
             unblocked result of at most 0.002 bits at thresholds from 0.5, where neurons are best;
             at lower thresholds one fragment that differs changes more (up to 0.15 bits).
     Returns:
-        (D, H, W) uint64, labels 1 … N without a gap, in ``folder``.
+        (D, H, W) uint64, labels 1 … N without a gap, in ``folder``; its attribute ``neurons`` is N.
     Raises:
         DataError: affinities of another shape or type or not finite, or a full disk.
         SettingsError: an impossible threshold, block or halo, or a folder with other data.
@@ -90,6 +90,7 @@ def segment_blockwise(
     segmentation = open_resumable(folder / name, shape, "uint64", key)
     if segmentation.attrs["done"] < len(blocks):
         table = agglomerate_graph(graph, int(joined.max()), threshold)[joined]
+        segmentation.attrs["neurons"] = int(table.max())
         for number in _missing(segmentation, blocks, "label"):
             core = blocks[number].core
             segmentation[core] = table[fragments[core]]

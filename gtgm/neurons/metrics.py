@@ -152,10 +152,7 @@ def border_mask(
     truth = np.asarray(truth)
     if truth.ndim != 3:
         raise DataError(f"the truth has shape {truth.shape}", expected="(D, H, W)")
-    if len(resolution) != 3 or not all(r > 0 for r in resolution):
-        raise SettingsError(
-            f"is {resolution}", where="resolution", expected="nm (z, y, x), each above 0"
-        )
+    check_resolution(resolution)
     if not distance_nm >= 0:
         raise SettingsError(f"is {distance_nm}", where="distance_nm", expected="nm, at least 0")
     near = np.zeros(truth.shape, dtype=bool)
@@ -179,6 +176,14 @@ def without_borders(
     get scores as on CREMI's leaderboard.
     """
     return np.where(border_mask(truth, resolution, distance_nm), 0, truth).astype(truth.dtype)
+
+
+def check_resolution(resolution: tuple[float, float, float]) -> None:
+    """Refuse a resolution that is not three positive numbers."""
+    if len(resolution) != 3 or not all(r > 0 for r in resolution):
+        raise SettingsError(
+            f"is {resolution}", where="resolution", expected="nm (z, y, x), each above 0"
+        )
 
 
 def _pairs(

@@ -20,6 +20,7 @@ from scipy.spatial import cKDTree
 from skimage.morphology import skeletonize
 
 from gtgm.errors import DataError, SettingsError
+from gtgm.neurons.metrics import check_resolution
 
 _NEIGHBOUR = 1.8  # voxels: beyond the longest step to one of the 26 neighbours, sqrt(3)
 
@@ -83,7 +84,7 @@ def expected_run_length(
             f"the segmentation has shape {segmentation.shape} and type {segmentation.dtype}",
             expected="integer labels (D, H, W)",
         )
-    _check_resolution(resolution)
+    check_resolution(resolution)
     if tolerance < 0:
         raise SettingsError(f"is {tolerance}", where="tolerance", expected="nodes, at least 0")
     lengths = {name: _edge_lengths(skeleton, name) for name, skeleton in skeletons.items()}
@@ -208,7 +209,7 @@ def skeletonise(labels: np.ndarray, resolution: tuple[float, float, float]) -> d
             f"labels have shape {labels.shape} and type {labels.dtype}",
             expected="integers (D, H, W)",
         )
-    _check_resolution(resolution)
+    check_resolution(resolution)
     names, index = np.unique(labels, return_inverse=True)
     index = index.reshape(labels.shape) + 1  # find_objects passes over 0
     skeletons = {}
@@ -334,10 +335,3 @@ def _swc_node(line: str, where: str) -> tuple[int, tuple[float, float, float], i
             expected="seven numbers: id, type, x, y, z, radius, parent",
         )
     return name, (z, y, x), parent
-
-
-def _check_resolution(resolution: tuple[float, float, float]) -> None:
-    if len(resolution) != 3 or not all(r > 0 for r in resolution):
-        raise SettingsError(
-            f"is {resolution}", where="resolution", expected="nm (z, y, x), each above 0"
-        )
