@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from gtgm.errors import DataError, SettingsError, WeightsError
+from gtgm.models.blocks import InstanceNorm
 from gtgm.models.decoder import SkipDecoder
 from gtgm.models.encoder import (
     build_encoder,
@@ -325,3 +326,24 @@ def test_a_network_of_flat_levels_alone_is_refused():
     strides = [[2, 2, 2], [2, 2, 2]]
     with pytest.raises(SettingsError, match=r"anisotropic.*all flat.*add a level"):
         build_encoder("unet", 1, features=[4, 6], strides=strides, anisotropic=True)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_instance_norm_equals_torchs_and_keeps_the_layout(channels_last: bool) -> None:
+    """Output and gradients, for a batch with volumes of different scale."""
+    torch.manual_seed(0)
+    own, reference = InstanceNorm(5), nn.InstanceNorm3d(5, affine=True)
+    for parameter in own.parameters():
+        nn.init.normal_(parameter)
+    reference.load_state_dict(own.state_dict())
+    x = torch.randn(3, 5, 4, 6, 7) * torch.tensor([1.0, 10.0, 0.1]).view(3, 1, 1, 1, 1)
+    layout = torch.channels_last_3d if channels_last else torch.contiguous_format
+    inputs = [x.clone(memory_format=layout).requires_grad_() for _ in range(2)]
+    outputs = [norm(i) for norm, i in zip((own, reference), inputs, strict=True)]
+    torch.testing.assert_close(*outputs)
+    assert outputs[0].is_contiguous(memory_format=layout)
+    weight = torch.randn_like(x)
+    for output in outputs:
+        (output * weight).sum().backward()
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad)
+    torch.testing.assert_close(own.weight.grad, reference.weight.grad)

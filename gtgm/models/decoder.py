@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from gtgm.models.blocks import CUBIC, ResidualBlock
+from gtgm.models.blocks import CUBIC, InstanceNorm, ResidualBlock
 
 
 class SkipDecoder(nn.Module):
@@ -52,7 +52,7 @@ class SkipDecoder(nn.Module):
                 padding=tuple(k // 2 for k in kernels[0]),
                 bias=False,
             ),
-            nn.InstanceNorm3d(full_resolution, affine=True),
+            InstanceNorm(full_resolution),
             nn.LeakyReLU(0.01, inplace=True),
         )
         self.scores = nn.Conv3d(full_resolution, out_channels, 1)
