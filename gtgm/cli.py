@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from gtgm import __version__
+from gtgm.cli_batch import add_commands as add_batch_commands
 from gtgm.errors import GTGMError, SettingsError
+from gtgm.methods import METHODS
 from gtgm.models.encoder import BACKBONES
-from gtgm.settings import METHODS, PROFILES, PROTOCOLS
+from gtgm.settings import PROFILES, PROTOCOLS
 from gtgm.show import show_neurons, show_scores
 
 EPILOG = """examples:
   gtgm reproduce --dry-run                     what would run, and for how long
+  gtgm status                                  what of it is done
   gtgm data list                               the 13 datasets of the paper, and FIB-25
   gtgm segment scan.nii.gz labels.nii.gz --weights runs/.../finetune/...
 """
@@ -58,7 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_finetune(commands)
     _add_evaluate(commands)
     _add_segment(commands)
-    _add_reproduce(commands)
+    add_batch_commands(partial(_command, commands))
     _add_publish(commands)
     return parser
 
@@ -98,6 +101,10 @@ def _study_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _method_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--method", choices=METHODS, default="gtgm", help="(default: gtgm)")
+
+
 def _study(options: argparse.Namespace, datasets: Sequence[str]) -> Any:
     from gtgm.stages import Study
 
@@ -111,6 +118,7 @@ def _study(options: argparse.Namespace, datasets: Sequence[str]) -> Any:
         options.data,
         options.runs,
         _changes(options.set),
+        getattr(options, "method", "gtgm"),
     )
 
 
@@ -196,6 +204,7 @@ def _data_verify(options: argparse.Namespace) -> int:
 def _add_pool_stage(commands: Any, name: str, about: str, example: str) -> None:
     parser = _command(commands, name, partial(_pool_stage, name), about, example)
     parser.add_argument("datasets", nargs="+")
+    _method_option(parser)
     _study_options(parser)
 
 
@@ -217,7 +226,7 @@ def _add_finetune(commands: Any) -> None:
         "gtgm finetune Task04_Hippocampus --method gtgm --fraction 0.1 --data data",
     )
     parser.add_argument("dataset")
-    parser.add_argument("--method", choices=METHODS, default="gtgm")
+    _method_option(parser)
     parser.add_argument("--fraction", type=float, default=None, help="share of labels, in (0, 1]")
     parser.add_argument("--draw", type=int, default=0, help="number of the label draw")
     parser.add_argument(
@@ -352,44 +361,6 @@ def _segment(options: argparse.Namespace) -> int:
     labels = segment_file(options.image, options.output, options.weights)
     print(f"{options.output}: " + ", ".join(f"{name} {ml:.2f} ml" for name, ml in labels.items()))
     return 0
-
-
-def _add_reproduce(commands: Any) -> None:
-    from gtgm.batch.plan import REPRODUCTIONS, TABLES
-
-    parser = _command(
-        commands,
-        "reproduce",
-        _reproduce,
-        "run every experiment and write the report; continues where it stopped",
-        "gtgm reproduce --data data --tables mri",
-    )
-    parser.add_argument("--profile", choices=REPRODUCTIONS, default="demo")
-    parser.add_argument("--tables", default=",".join(TABLES), help="of ct,mri,em (default: all)")
-    parser.add_argument("--data", default=None, help="folder of real datasets; others are phantoms")
-    parser.add_argument("--backbone", choices=BACKBONES, default=None)
-    parser.add_argument("--protocol", choices=PROTOCOLS, default="corrected")
-    parser.add_argument("--jobs", type=int, default=2, help="notebooks side by side (default: 2)")
-    parser.add_argument("--runs", default=None, help="run folder (default: runs/<profile>)")
-    parser.add_argument("--dry-run", action="store_true", help="list what would run")
-
-
-def _reproduce(options: argparse.Namespace) -> int:
-    from gtgm import paths
-    from gtgm.batch.plan import plan
-    from gtgm.batch.snake import run_batch
-    from gtgm.report import build_report
-    from gtgm.results import load_results
-
-    folder = Path(options.runs or paths.runs_dir() / options.profile)
-    tables = [name.strip() for name in options.tables.split(",") if name.strip()]
-    units = plan(options.profile, tables, options.data, folder, options.backbone, options.protocol)
-    report = run_batch(units, folder, options.jobs, dry_run=options.dry_run)
-    if options.dry_run:
-        return report.code
-    page = build_report(folder, load_results([folder]), folder / "report" / "index.html")
-    print(f"report: {page}")
-    return report.code
 
 
 def _add_publish(commands: Any) -> None:

@@ -1,4 +1,4 @@
-"""The two losses of GTGM: image–text alignment and visual redundancy reduction."""
+"""Losses of pretraining: image–text alignment, redundancy reduction, comparison of views."""
 
 from __future__ import annotations
 
@@ -92,6 +92,12 @@ def vr_loss(
     on = (diagonal - 1).square().sum()
     off = matrix.square().sum() - diagonal.square().sum()
     return factor * (on + weight_off_diagonal * off)
+
+
+def negative_cosine(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Mean of −cos of the rows of ``prediction`` and ``target`` (N, E), the target without gradient
+    (Chen and He 2021, equation 1)."""
+    return -F.cosine_similarity(prediction.float(), target.detach().float(), dim=1).mean()
 
 
 def _standardise(features: torch.Tensor, eps: float = 1e-5) -> torch.Tensor:

@@ -42,15 +42,22 @@ class PatchPool:
         volumes: what patches are cut from.
         texts: every caption that may occur, in the order of the text embeddings.
         patch: voxels (z, y, x); smaller volumes are padded at their far ends.
+        shuffle: seed of a permutation of all captions, so that each place has the words of another
+            one; None leaves them where they belong.
     """
 
     def __init__(
-        self, volumes: Sequence[PooledVolume], texts: Sequence[str], patch: Sequence[int]
+        self,
+        volumes: Sequence[PooledVolume],
+        texts: Sequence[str],
+        patch: Sequence[int],
+        shuffle: int | None = None,
     ) -> None:
         self.volumes = list(volumes)
         self.texts = list(texts)
         self.patch = tuple(patch)
         self._index = {text: i for i, text in enumerate(self.texts)}
+        self._shuffled = {} if shuffle is None else self._shuffle(shuffle)
 
     def sample(self, batch: int, generator: np.random.Generator) -> Batch:
         """Random cases, a random position in each; the nearest caption and the channel it is of."""
@@ -79,7 +86,18 @@ class PatchPool:
         caption = volume.captions.nearest(volume.case, origin)
         channel = slice(caption["channel"], caption["channel"] + 1)
         box = tuple(slice(o, o + p) for o, p in zip(origin, self.patch, strict=True))
-        return pad_to(image[(channel, *box)], self.patch), self._index[caption["text"]]
+        place = volume.case, tuple(caption["origin"])
+        text = self._shuffled.get(place, caption["text"])
+        return pad_to(image[(channel, *box)], self.patch), self._index[text]
+
+    def _shuffle(self, seed: int) -> dict[tuple, str]:
+        """Text of another place, by case and origin of every place."""
+        rows = [(v.case, row) for v in self.volumes for row in v.captions.rows(v.case)]
+        order = np.random.default_rng(seed).permutation(len(rows))
+        return {
+            (case, tuple(row["origin"])): rows[other][1]["text"]
+            for (case, row), other in zip(rows, order, strict=True)
+        }
 
     @staticmethod
     def _batch(cut: list[tuple[torch.Tensor, int]]) -> Batch:

@@ -1,12 +1,13 @@
-"""Vision–language pretraining: the loop that trains the image encoder.
+"""Pretraining: the loop that trains the image encoder with any method of the comparison.
 
 gtgm pretrain Task04_Hippocampus --profile cpu                     # two CPU cores
-gtgm pretrain Task04_Hippocampus --profile paper --backbone swin   # one GPU
+gtgm pretrain Task04_Hippocampus --method byol --profile paper --backbone swin   # one GPU
 accelerate launch -m gtgm.cli pretrain … --profile paper           # many
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from gtgm import loop, paths
 from gtgm.device import accelerator as make_accelerator
@@ -21,9 +23,9 @@ from gtgm.device import safe_precision, step_generator
 from gtgm.errors import DataError, SettingsError
 from gtgm.hashing import settings_hash
 from gtgm.intensity import unit_range
-from gtgm.losses import alignment_targets, cross_correlation, vlp_loss, vr_loss
+from gtgm.losses import cross_correlation
+from gtgm.methods.objective import Objective
 from gtgm.models.encoder import DIVISOR, build_encoder, save_pretrained
-from gtgm.models.heads import VisionLanguageModel, join
 from gtgm.pool import PatchPool, PooledVolume
 from gtgm.retrieval import retrieval, similarity_matrix
 from gtgm.settings import PretrainSettings
@@ -49,9 +51,10 @@ class Pretrained:
 def pretrain(
     settings: PretrainSettings,
     backbone: str,
+    objective: type[Objective],
     volumes: Sequence[PooledVolume],
     texts: Sequence[str],
-    embeddings: torch.Tensor,
+    text: nn.Module | None,
     folder: str | Path,
     seed: int = 0,
 ) -> Pretrained:
@@ -60,17 +63,19 @@ def pretrain(
     Args:
         settings: sizes, losses and schedule.
         backbone: ``unet``, ``resnet50`` or ``swin``.
+        objective: class of the method, see :mod:`gtgm.methods`.
         volumes: normalised training volumes with their caption stores.
-        texts: unique captions, in the order of ``embeddings``.
-        embeddings: frozen text embeddings (U, T).
+        texts: unique captions.
+        text: gives their embeddings (:mod:`gtgm.text.tower`); None for methods without text.
         folder: receives the encoder, the checkpoint and the matrices.
         seed: of the weights and of every draw.
 
     Returns:
-        Curves (``loss``, ``vlp``, ``vr`` per logged step) and held-out scores.
+        Curves (``loss`` and its parts per logged step) and held-out scores.
 
     Raises:
-        SettingsError: a transpose of a patch whose sections are not square.
+        SettingsError: a transpose of a patch whose sections are not square, or an option that the
+            method does not have.
         DataError: fewer than two volumes.
     """
     _check(settings, volumes)
@@ -78,30 +83,26 @@ def pretrain(
     precision = safe_precision(settings.precision, settings.patch, DIVISOR[backbone])
     accelerator = make_accelerator(precision)
     torch.manual_seed(seed)
-    model = VisionLanguageModel(
-        build_encoder(backbone, 1, **settings.sizes),
-        embeddings.shape[1],
-        settings.width,
-        settings.embedding,
-        settings.gather,
-    )
+    model = make_objective(objective, build_encoder(backbone, 1, **settings.sizes), settings, text)
     optimizer = torch.optim.AdamW(
         model.parameters(), settings.lr, (0.9, 0.999), weight_decay=settings.weight_decay
     )
     schedule = loop.make_schedule(optimizer, settings.schedule, settings.steps, settings.batch)
-    key = settings_hash(settings, backbone, seed, [v.case for v in volumes], list(texts))
+    key = settings_hash(
+        settings, backbone, objective.__name__, seed, [v.case for v in volumes], list(texts)
+    )
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
 
     training, held_out = _hold_out(volumes, settings)
-    pool = PatchPool(training, texts, settings.patch)
-    probe = _Probe(PatchPool(held_out, texts, settings.patch), embeddings, settings, seed)
+    shuffle = seed if settings.shuffle_captions else None
+    pool = PatchPool(training, texts, settings.patch, shuffle)
+    probe = _Probe(PatchPool(held_out, texts, settings.patch, shuffle), settings, seed)
     model.to(accelerator.device)
     start, curves = loop.load_checkpoint(folder, key, **parts)
     if not curves:
         before, matrices = probe(model, "before")
-        curves = {"loss": [], "vlp": [], "vr": [], "before": before}
+        curves = {"before": before}
         save_matrices(folder, matrices)
-    embeddings = embeddings.to(accelerator.device)
     trained, optimizer = accelerator.prepare(model, optimizer)
     trained.train()
     for step in loop.steps(start, settings.steps, "pretrain", accelerator.is_main_process):
@@ -111,16 +112,15 @@ def pretrain(
         captions = batch.captions.to(accelerator.device)
         views = [make_view(patches, settings, generator) for _ in range(2)]
         with accelerator.autocast():
-            out = trained(*views, embeddings[captions])
-        vlp, vr = losses(out, captions, settings)
-        loss = vlp + settings.weight_vr * vr
+            losses = trained(views, captions)
         optimizer.zero_grad(set_to_none=True)
-        accelerator.backward(loss)
+        accelerator.backward(losses["loss"])
         optimizer.step()
         schedule.step()
+        model.after_step((step + 1) / settings.steps)
         if (step + 1) % LOG_EVERY == 0 or step + 1 == settings.steps:
-            for name, value in (("loss", loss), ("vlp", vlp), ("vr", vr)):
-                curves[name].append([step + 1, float(value.detach())])
+            for name, value in losses.items():
+                curves.setdefault(name, []).append([step + 1, float(value.detach())])
         last = step + 1 == settings.steps
         if accelerator.is_main_process and ((step + 1) % settings.checkpoint_every == 0 or last):
             loop.save_checkpoint(folder, key, step + 1, curves, **parts)
@@ -133,74 +133,68 @@ def pretrain(
     return Pretrained(folder, len(training), len(held_out), curves, before, after)
 
 
-def losses(
-    out: dict[str, torch.Tensor], captions: torch.Tensor, settings: PretrainSettings
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """L_VLP over both views and L_VR, as the protocol writes them (`method.md`)."""
-    targets = None
-    if settings.equal_captions:
-        targets = alignment_targets(join(captions) if settings.gather else captions)
-    reduction = "sum" if settings.clip_sum else "mean"
-    vlp = sum(
-        vlp_loss(out[view], out["text"], settings.temperature, targets, reduction)
-        for view in ("image1", "image2")
-    )
-    if not settings.clip_sum:
-        vlp = vlp / 2
-    names = ("image1", "image2") if settings.projected_vr else ("features1", "features2")
-    vr = vr_loss(
-        out[names[0]],
-        out[names[1]],
-        settings.off_diagonal,
-        standardise=settings.projected_vr,
-        factor=0.5 if settings.clip_sum else 1.0,
-    )
-    return vlp, vr
+def make_objective(
+    objective: type[Objective],
+    encoder: nn.Module,
+    settings: PretrainSettings,
+    text: nn.Module | None,
+) -> Objective:
+    """The method's module around an encoder, with the options that the settings name.
+
+    Raises:
+        SettingsError: it has no such option.
+    """
+    known = list(inspect.signature(objective).parameters)[3:]
+    unknown = sorted(set(settings.options) - set(known))
+    if unknown:
+        raise SettingsError(
+            f"has no option {', '.join(unknown)}",
+            where=f"{objective.__name__}, pretrain.options",
+            expected=f"some of {', '.join(known)}" if known else "no option",
+        )
+    return objective(encoder, settings, text, **settings.options)
 
 
 class _Probe:
-    """Scores of a model on patches that it never trains on."""
+    """Scores of a model on patches that it never trains on: how much two views of a patch have in
+    common, and, if it reads text, how well a patch finds its caption."""
 
-    def __init__(
-        self, pool: PatchPool, embeddings: torch.Tensor, settings: PretrainSettings, seed: int
-    ) -> None:
+    def __init__(self, pool: PatchPool, settings: PretrainSettings, seed: int) -> None:
         generator = np.random.default_rng([seed, 1])
         torch.manual_seed(seed)
         batch = pool.grid(HELD_OUT_PATCHES, generator)
-        present, self.owner = batch.captions.unique(return_inverse=True)
-        self.text = embeddings[present]
+        self.present, self.owner = batch.captions.unique(return_inverse=True)
         self.patches = unit_range(batch.patches) if settings.view_min_max else batch.patches
         self.views = [make_view(batch.patches, settings, generator) for _ in range(2)]
 
     @torch.no_grad()
     def __call__(
-        self, model: VisionLanguageModel, when: str
+        self, model: Objective, when: str
     ) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
         device = next(model.parameters()).device
         model.eval()
-        patches = self._project(model, self.patches, device)
-        views = [self._project(model, view, device) for view in self.views]
-        text = model.text_head(self.text.to(device)).cpu()
-        correlation = cross_correlation(*views)
+        correlation = cross_correlation(*(self._embed(model, v, device) for v in self.views))
         diagonal = correlation.diagonal()
         off = correlation - torch.diag(diagonal)
-        scores = retrieval(patches, text, self.owner)
-        scores["correlation_diagonal"] = float(diagonal.mean())
         size = len(correlation)
-        scores["correlation_off_diagonal"] = float(off.abs().sum() / (size * (size - 1)))
-        order = self.owner.argsort()
-        matrices = {
-            f"similarity_{when}": similarity_matrix(patches[order], text[self.owner[order]]),
-            f"correlation_{when}": correlation,
+        scores = {
+            "correlation_diagonal": float(diagonal.mean()),
+            "correlation_off_diagonal": float(off.abs().sum() / (size * (size - 1))),
         }
+        matrices = {f"correlation_{when}": correlation}
+        if model.text is not None:
+            patches = self._embed(model, self.patches, device)
+            text = model.embed_captions(self.present.to(device)).cpu()
+            scores = retrieval(patches, text, self.owner) | scores
+            order = self.owner.argsort()
+            matrices[f"similarity_{when}"] = similarity_matrix(
+                patches[order], text[self.owner[order]]
+            )
         return scores, {k: v.half().contiguous() for k, v in matrices.items()}
 
     @staticmethod
-    def _project(
-        model: VisionLanguageModel, patches: torch.Tensor, device: torch.device
-    ) -> torch.Tensor:
-        chunks = [model.image_head(model.image_features(c.to(device))) for c in patches.split(32)]
-        return torch.cat(chunks).cpu()
+    def _embed(model: Objective, patches: torch.Tensor, device: torch.device) -> torch.Tensor:
+        return torch.cat([model.embed(chunk.to(device)) for chunk in patches.split(32)]).cpu()
 
 
 def read_matrices(folder: Path) -> dict[str, torch.Tensor]:

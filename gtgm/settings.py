@@ -18,7 +18,6 @@ from gtgm.neurons.training import NeuronSettings
 
 PROFILES = ("tiny", "demo", "cpu", "paper")
 PROTOCOLS = ("corrected", "as_released")
-METHODS = ("random", "gtgm")
 SCHEDULES = ("onecycle", "restarts", "constant")
 PRECISIONS = ("bf16", "fp16", "no")
 AUGMENTATIONS = ("strong", "released")
@@ -30,8 +29,9 @@ class TextSettings:
     """Stage 1, text generation.
 
     Attributes:
-        captioner: ``embedded`` (small BLIP trained here), ``describe``, ``metadata``, the id or
-            folder of a BLIP, or ``chat:`` and the id or folder of a chat vision–language model.
+        captioner: ``embedded`` (small BLIP trained here), ``describe``, ``metadata``, ``none`` (the
+            same words for every patch), the id or folder of a BLIP, or ``chat:`` and the id or
+            folder of a chat vision–language model.
         encoder: ``embedded`` (small BERT trained here), or the id or folder of a text encoder.
         prompt: template for chat models; empty for the package's own.
         axes: axes along which captions may name a side or position: those that no view flips.
@@ -87,6 +87,10 @@ class PretrainSettings:
         schedule: ``onecycle``, or ``restarts`` (cosine with warm restarts, as released).
         precision: ``bf16``, ``fp16`` or ``no``; see :func:`gtgm.device.safe_precision`. Only ``no``
             is exactly repeatable.
+        shuffle_captions: give each patch the caption of another one, always the same.
+        text_layers: last layers of the text encoder that are trained too; 0 freezes it, as in
+            Figure 2 (the released code trains 6 of 12).
+        options: settings of the method's own, see its class in :mod:`gtgm.methods`.
         sizes: other sizes of the backbone than its own default; downstream networks share them.
     """
 
@@ -114,6 +118,9 @@ class PretrainSettings:
     schedule: str = "onecycle"
     precision: str = "bf16"
     checkpoint_every: int = 100
+    shuffle_captions: bool = False
+    text_layers: int = 0
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
     sizes: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -122,6 +129,7 @@ class PretrainSettings:
         check_least("pretrain", self, 1, "steps", "width", "embedding", "checkpoint_every")
         check_least("pretrain", self, 2, "batch")
         check_least("pretrain", self, 0, "weight_decay", "weight_vr", "off_diagonal", "operations")
+        check_least("pretrain", self, 0, "text_layers")
         check_positive("pretrain", self, "lr", "temperature")
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("precision", self.precision, PRECISIONS)
@@ -210,10 +218,11 @@ def preset(
     protocol: str = "corrected",
     dataset: str = "",
     modality: str = "",
+    method: str = "",
     **changes: Any,
 ) -> Any:
     """Settings of ``stage`` for a profile, then on top of it, each over the one before, those of
-    the modality (CT, MRI, EM), the dataset, the protocol, and ``changes``.
+    the modality (CT, MRI, EM), the dataset, the method, the protocol, and ``changes``.
 
     Raises:
         SettingsError: an unknown stage, profile, protocol or setting, or a value of a wrong type.
@@ -227,6 +236,7 @@ def preset(
         tables[profile].get(stage, {}),
         tables[profile].get("modality", {}).get(modality, {}).get(stage, {}),
         tables[profile].get("dataset", {}).get(dataset, {}).get(stage, {}),
+        tables[profile].get("method", {}).get(method, {}).get(stage, {}),
         tables["protocol"][protocol].get(stage, {}),
         tables["protocol"][protocol].get(profile, {}).get(stage, {}),
         changes,

@@ -9,9 +9,12 @@ import shutil
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
+from gtgm import methods
 from gtgm.cli import _changes, main, make_parser
 from gtgm.errors import DataError, SettingsError, WeightsError
+from gtgm.models.segmenter import build_segmenter
 from gtgm.neurons.metrics import neuron_scores
 from gtgm.neurons.segment_file import segment_em_file
 from gtgm.results import load_result
@@ -321,3 +324,34 @@ def test_weights_of_another_backbone_are_refused_by_the_segmenter(phantoms):
     folder = pretrain(study(phantoms)).folder
     with pytest.raises(WeightsError, match="backbone 'unet'"):
         build_segmenter("resnet50", 1, 3, pretrained=folder)
+
+
+OFFLINE = [m for m in methods.METHODS.values() if m.offline and m.objective is not None]
+
+
+@pytest.mark.parametrize("method", OFFLINE, ids=lambda m: m.name)
+def test_every_method_gives_an_encoder_that_a_segmenter_starts_from(phantoms, method):
+    changes = {**FAST, "text": {"captioner_steps": 5, "encoder_steps": 5, "cases": 4}}
+    mine = Study((NAME,), runs=str(phantoms), changes=changes, method=method.name)
+    run = pretrain(mine)
+    assert run.result.method == method.name
+    assert ("r@1" in run.result.summary) is method.uses_text
+    assert run.result.curves["loss"]
+    assert f"--method {method.name}" in run.result.command or method.name == "gtgm"
+    network = build_segmenter("unet", 1, 3, pretrained=run.folder)
+    own, saved = network.encoder.state_dict(), run.encoder().state_dict()
+    assert all(torch.equal(own[k], saved[k]) for k in saved)
+
+
+def test_random_initialisation_has_no_pretraining(phantoms):
+    with pytest.raises(SettingsError, match="random has no pretraining"):
+        pretrain(study(phantoms, method="random"))
+
+
+def test_a_study_shares_its_volumes_with_its_other_methods(phantoms):
+    mine = study(phantoms)
+    other = mine.of("byol")
+    assert other.method == "byol" and mine.of("gtgm") is mine
+    case = mine.split(NAME).train(0)[0]
+    assert other.volume(NAME, case) is mine.volume(NAME, case)
+    assert run_folder(mine, NAME, "byol", 1.0, 0) != run_folder(mine, NAME, "barlow", 1.0, 0)

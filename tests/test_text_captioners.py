@@ -35,3 +35,10 @@ def test_wrong_names(tmp_path):
         load_captioner("describe", prompt="Describe.")
     with pytest.raises(SettingsError, match="DHW"):
         load_captioner("describe", axes="q")
+
+
+def test_no_captioner_says_the_same_of_everything():
+    captioner = load_captioner("none")
+    assert captioner.name == "none"
+    texts = captioner([None, None, None], [None, None, None])
+    assert len(texts) == 3 and len(set(texts)) == 1 and texts[0].strip()

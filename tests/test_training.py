@@ -11,10 +11,12 @@ import torch
 from gtgm import finetune as finetuning
 from gtgm import loop, pretrain
 from gtgm.errors import DataError, SettingsError
+from gtgm.methods.gtgm import GTGM
 from gtgm.models.encoder import from_pretrained
 from gtgm.pool import PatchPool, PooledVolume, pad_to
 from gtgm.settings import FinetuneSettings, PretrainSettings
 from gtgm.text.store import CaptionStore
+from gtgm.text.tower import FrozenText
 
 SIZES = {"features": [4, 8], "strides": [[2, 2, 2], [2, 2, 2]]}
 FINE = FinetuneSettings(steps=12, batch=2, checkpoint_every=4, precision="no", lr=1e-2)
@@ -114,7 +116,7 @@ def test_no_case_is_refused(tmp_path):
         train(tmp_path, cases=[])
 
 
-def pool(folder) -> tuple[list[PooledVolume], list[str], torch.Tensor]:
+def pool(folder) -> tuple[list[PooledVolume], list[str], FrozenText]:
     """Volumes whose left part is bright or dark, and captions that say which."""
     store, volumes = CaptionStore(folder), []
     texts = ["bright", "dark"]
@@ -137,12 +139,12 @@ def pool(folder) -> tuple[list[PooledVolume], list[str], torch.Tensor]:
             ],
         )
         volumes.append(PooledVolume(str(number), lambda image=image: image, store))
-    return volumes, texts, torch.eye(2)
+    return volumes, texts, FrozenText(torch.eye(2))
 
 
 def test_pretraining_learns_which_words_belong_to_a_patch(tmp_path):
     settings = dataclasses.replace(PRE, held_out=0.34, operations=0)
-    trained = pretrain.pretrain(settings, "unet", *pool(tmp_path / "c"), tmp_path / "run")
+    trained = pretrain.pretrain(settings, "unet", GTGM, *pool(tmp_path / "c"), tmp_path / "run")
     assert trained.after["r@1"] == 1
     vlp = [v for _, v in trained.curves["vlp"]]
     assert vlp[-1] < vlp[0]
@@ -154,12 +156,12 @@ def test_pretraining_learns_which_words_belong_to_a_patch(tmp_path):
 
 def test_a_stopped_pretraining_ends_with_the_same_encoder(tmp_path, monkeypatch):
     data = pool(tmp_path / "c")
-    whole = pretrain.pretrain(PRE, "unet", *data, tmp_path / "whole")
+    whole = pretrain.pretrain(PRE, "unet", GTGM, *data, tmp_path / "whole")
     with monkeypatch.context() as patched:
         stop_after(patched, 2)
         with pytest.raises(Stop):
-            pretrain.pretrain(PRE, "unet", *data, tmp_path / "stopped")
-    continued = pretrain.pretrain(PRE, "unet", *data, tmp_path / "stopped")
+            pretrain.pretrain(PRE, "unet", GTGM, *data, tmp_path / "stopped")
+    continued = pretrain.pretrain(PRE, "unet", GTGM, *data, tmp_path / "stopped")
     assert continued.curves == whole.curves
     assert continued.before == whole.before
     a, b = (from_pretrained(tmp_path / name).state_dict() for name in ("whole", "stopped"))
@@ -173,9 +175,9 @@ def test_a_stopped_pretraining_ends_with_the_same_encoder(tmp_path, monkeypatch)
 def test_options_of_the_losses_matter(tmp_path, option):
     data = pool(tmp_path / "c")
     short = dataclasses.replace(PRE, steps=2)
-    plain = pretrain.pretrain(short, "unet", *data, tmp_path / "plain").curves
+    plain = pretrain.pretrain(short, "unet", GTGM, *data, tmp_path / "plain").curves
     changed = pretrain.pretrain(
-        dataclasses.replace(short, **option), "unet", *data, tmp_path / "changed"
+        dataclasses.replace(short, **option), "unet", GTGM, *data, tmp_path / "changed"
     ).curves
     assert plain["loss"] != changed["loss"]
 
@@ -186,9 +188,9 @@ def test_what_cannot_be_pretrained_is_refused(tmp_path):
         dataclasses.replace(PRE, batch=1)
     with pytest.raises(SettingsError, match="transposed"):
         settings = dataclasses.replace(PRE, transpose=True, patch=(8, 8, 6))
-        pretrain.pretrain(settings, "unet", *data, tmp_path)
+        pretrain.pretrain(settings, "unet", GTGM, *data, tmp_path)
     with pytest.raises(DataError, match="1 volume"):
-        pretrain.pretrain(PRE, "unet", data[0][:1], *data[1:], tmp_path)
+        pretrain.pretrain(PRE, "unet", GTGM, data[0][:1], *data[1:], tmp_path)
 
 
 def test_patches_carry_the_nearest_caption(tmp_path):
@@ -198,6 +200,20 @@ def test_patches_carry_the_nearest_caption(tmp_path):
     assert batch.patches.shape == (32, 1, 8, 8, 8)
     bright = batch.patches.mean((1, 2, 3, 4)) > 0
     assert torch.equal(bright, batch.captions == 0)
+
+
+def test_shuffled_captions_are_the_same_words_of_other_places(tmp_path):
+    volumes, texts, _ = pool(tmp_path)
+    plain = PatchPool(volumes, texts, (8, 8, 8))
+    batches = [PatchPool(volumes, texts, (8, 8, 8), shuffle=s) for s in (1, 1, 2)]
+    first, again, other = (b.grid(6, np.random.default_rng(0)).captions for b in batches)
+    truth = plain.grid(6, np.random.default_rng(0)).captions
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not torch.equal(first, truth)
+    assert first.sort().values.tolist() == truth.sort().values.tolist()
+    drawn = [b.sample(16, np.random.default_rng(3)) for b in (plain, batches[0])]
+    assert torch.equal(drawn[0].patches, drawn[1].patches)
 
 
 def test_small_volumes_are_padded_at_the_far_end():

@@ -1,4 +1,4 @@
-"""Projection heads and the vision–language model that pretraining optimises."""
+"""Heads of pretraining: what turns the features of an encoder into what a loss compares."""
 
 from __future__ import annotations
 
@@ -23,61 +23,46 @@ class ProjectionHead(nn.Sequential):
         )
 
 
-class VisionLanguageModel(nn.Module):
-    """Image encoder, its linear map to ``width`` features, and one head per modality.
+class PredictionHead(nn.Sequential):
+    """``in → hidden → BN → ReLU → in``: predicts one view's projection from the other's.
+
+    The predictor of BYOL (Grill et al. 2020, section 3.3) and of SimSiam (Chen and He 2021).
+    """
+
+    def __init__(self, features: int, hidden: int) -> None:
+        super().__init__(
+            nn.Linear(features, hidden),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, features),
+        )
+
+
+class ImageTower(nn.Module):
+    """Image encoder, its linear map to ``width`` features, and the head that projects them.
 
     Args:
         encoder: image encoder; its deepest map is averaged over the grid.
-        text_features: length of a text embedding (768 for BioBERT).
         width: features of an image after the linear map (2048 in the paper).
         embedding: length of a projected feature (512 in the paper).
-        gather: join the features of all processes, with gradient, before the heads. Batch norm in
-            the heads then sees the joined batch, on CPUs too.
     """
 
-    def __init__(
-        self,
-        encoder: nn.Module,
-        text_features: int,
-        width: int = 2048,
-        embedding: int = 512,
-        gather: bool = True,
-    ) -> None:
+    def __init__(self, encoder: nn.Module, width: int = 2048, embedding: int = 512) -> None:
         super().__init__()
         self.encoder = encoder
-        self.gather = gather
-        self.image_map = nn.Linear(encoder.channels[-1], width)
-        self.image_head = ProjectionHead(width, width, embedding)
-        self.text_head = ProjectionHead(text_features, width, embedding)
+        self.map = nn.Linear(encoder.channels[-1], width)
+        self.head = ProjectionHead(width, width, embedding)
 
-    def image_features(self, view: torch.Tensor) -> torch.Tensor:
+    def features(self, view: torch.Tensor) -> torch.Tensor:
         """View (B, C, D, H, W) → features (B, width)."""
         pooled = self.encoder(view)[-1].float().mean((2, 3, 4))  # (B, channels)
-        # The correlation loss compares small differences: everything after the encoder is fp32.
+        # The losses compare small differences: everything after the encoder is fp32.
         with torch.autocast(view.device.type, enabled=False):
-            return self.image_map(pooled)
+            return self.map(pooled)
 
-    def forward(
-        self, view1: torch.Tensor, view2: torch.Tensor, text: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        """Two views (B, C, D, H, W) and text embeddings (B, T) → features and projections.
-
-        Returns:
-            ``features1``, ``features2`` (N, width), ``image1``, ``image2``, ``text``
-            (N, embedding), where N is the joined batch if features are gathered.
-        """
-        features = self.image_features(torch.cat([view1, view2]))
-        features1, features2 = features.chunk(2)
-        if self.gather:
-            features1, features2, text = (join(x) for x in (features1, features2, text))
-        with torch.autocast(view1.device.type, enabled=False):
-            return {
-                "features1": features1,
-                "features2": features2,
-                "image1": self.image_head(features1),
-                "image2": self.image_head(features2),
-                "text": self.text_head(text),
-            }
+    def forward(self, view: torch.Tensor) -> torch.Tensor:
+        """View (B, C, D, H, W) → projected features (B, embedding)."""
+        return self.head(self.features(view))
 
 
 def join(x: torch.Tensor) -> torch.Tensor:

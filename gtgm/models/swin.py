@@ -11,7 +11,7 @@ from monai.networks.nets import SwinUNETR
 from monai.networks.nets.swin_unetr import PatchMerging
 from torch import nn
 
-from gtgm.models.blocks import FLAT, total_stride
+from gtgm.models.blocks import CUBIC, FLAT, total_stride
 
 FLAT_STRIDE = (1, 2, 2)
 FLAT_WINDOW = (3, 7, 7)
@@ -35,6 +35,7 @@ class SwinEncoder(nn.Module):
         anisotropic: flat first stages, for voxels that are several times as long in z.
 
     Attributes:
+        kernels: of convolutions on the grid of every map, the finest first.
         divisor: voxels of the input (z, y, x) per voxel of the deepest map.
     """
 
@@ -59,6 +60,7 @@ class SwinEncoder(nn.Module):
         flat = 3 if anisotropic else 0
         self.divisor = total_stride([FLAT_STRIDE] * flat + [(2, 2, 2)] * (5 - flat))
         self.channels = tuple(feature_size * 2**i for i in range(5))
+        self.kernels = (FLAT, FLAT, CUBIC, CUBIC, CUBIC) if anisotropic else (CUBIC,) * 5
         self.swinViT = swin_unetr(self.config, out_channels=1).swinViT
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:

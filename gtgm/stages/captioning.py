@@ -13,18 +13,19 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gtgm import paths
+from gtgm.errors import SettingsError
 from gtgm.results import Result, load_result, measure
 from gtgm.settings import EMBEDDED
 from gtgm.stages.record import record
 from gtgm.stages.study import Study
 from gtgm.text.blip import train_blip
-from gtgm.text.captioners import Captioner, load_captioner
+from gtgm.text.captioners import NONE, Captioner, load_captioner
 from gtgm.text.captioning import Sample, caption_volumes, describe_slices, samples_of
 from gtgm.text.encoder import TextEncoder, train_text_encoder
 from gtgm.text.grid import RELEASED_STEPS
 from gtgm.text.store import CaptionStore
 
-EMBEDDINGS, TEXTS = "embeddings.safetensors", "texts.json"
+EMBEDDINGS, TEXTS, ENCODER = "embeddings.safetensors", "texts.json", "text_encoder"
 #: Cases per dataset whose captions are compared with the measured descriptions.
 AUDITED = 20
 #: Slices of each patch that the embedded captioner is trained on. With one, it memorises them and
@@ -99,7 +100,7 @@ def caption(study: Study) -> CaptionRun:
             for name in study.datasets
         ]
         texts = sorted({t for n, store in stores.items() for t in store.unique_texts(cases[n])})
-        embeddings = _text_encoder(study, folder, texts).embed(texts)
+        embeddings = _embed(study, folder, texts)
         paths.write_json(folder / TEXTS, texts)
         with paths.atomic(folder / EMBEDDINGS) as temporary:
             save_file({"embeddings": embeddings.contiguous()}, temporary)
@@ -215,14 +216,33 @@ def _captioner(study: Study, folder: Path, cases: dict[str, list[str]]) -> Capti
     return load_captioner(captioner)
 
 
-def _text_encoder(study: Study, folder: Path, texts: list[str]) -> TextEncoder:
-    """The text encoder of the settings; the embedded one is trained on the captions first."""
+def load_text_encoder(study: Study, run: CaptionRun) -> TextEncoder:
+    """The text encoder that embedded the captions of a run.
+
+    Raises:
+        SettingsError: the captions say nothing, so none was needed.
+    """
     settings = study.settings("text")
-    if settings.encoder != EMBEDDED:
-        return TextEncoder.from_pretrained(settings.encoder)
-    encoder = folder / "text_encoder"
-    train_text_encoder(texts, encoder, steps=settings.encoder_steps, seed=settings.seed)
-    return TextEncoder.from_pretrained(encoder)
+    if settings.captioner == NONE:
+        raise SettingsError(
+            "captions that say nothing have no text encoder",
+            where="pretrain.text_layers",
+            fix="set it to 0, or choose another captioner",
+        )
+    embedded = settings.encoder == EMBEDDED
+    return TextEncoder.from_pretrained(run.folder / ENCODER if embedded else settings.encoder)
+
+
+def _embed(study: Study, folder: Path, texts: list[str]) -> torch.Tensor:
+    """Text embeddings (U, T); the embedded encoder is trained on the captions first."""
+    settings = study.settings("text")
+    if settings.captioner == NONE:
+        return torch.zeros(len(texts), 1)
+    source: str | Path = settings.encoder
+    if source == EMBEDDED:
+        source = folder / ENCODER
+        train_text_encoder(texts, source, steps=settings.encoder_steps, seed=settings.seed)
+    return TextEncoder.from_pretrained(source).embed(texts)
 
 
 def _agreement(

@@ -11,7 +11,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from gtgm import finetune as training
-from gtgm import metrics, paths
+from gtgm import methods, metrics, paths
 from gtgm.cache import VolumeCache
 from gtgm.datasets.registry import DatasetInfo
 from gtgm.errors import SettingsError
@@ -20,7 +20,7 @@ from gtgm.inference import segment_volume
 from gtgm.intensity import normalise
 from gtgm.models.segmenter import divisible_patch, load_segmenter, save_segmenter
 from gtgm.results import Result, load_result, measure
-from gtgm.settings import METHODS, FinetuneSettings, check_choice
+from gtgm.settings import FinetuneSettings
 from gtgm.stages.pretraining import encoder_identity, pretrain
 from gtgm.stages.record import record
 from gtgm.stages.study import Study
@@ -34,7 +34,7 @@ def finetune(
     Args:
         study: pool, profile, protocol, backbone and fold.
         dataset: a CT or MRI dataset.
-        method: ``random`` initialisation, or ``gtgm`` for the study's pretrained encoder.
+        method: of :data:`gtgm.methods.METHODS`: how the encoder is started.
         fraction: share of the training cases that keep their labels, in (0, 1].
         draw: number of the label draw.
 
@@ -46,6 +46,7 @@ def finetune(
         SettingsError: unknown method, an EM dataset, or a fraction out of range.
         DataError: a case cannot be used, or a test case was pretrained on.
     """
+    study = study.of(method)
     folder = run_folder(study, dataset, method, fraction, draw)
     done = folder / "result.json"
     if done.exists():
@@ -56,7 +57,7 @@ def finetune(
     test = split.test(study.fold)
     _read_everything(study, dataset, labelled + test)
     encoder = None
-    if method == "gtgm":
+    if methods.get(method).objective is not None:
         pretrained = pretrain(study)
         if not study.settings("pretrain").include_test:
             study.assert_disjoint(dataset, pretrained.result.data["cases"])
@@ -113,7 +114,7 @@ def finetune(
 
 def run_folder(study: Study, dataset: str, method: str, fraction: float, draw: int) -> Path:
     """Folder of one run."""
-    check_choice("method", method, METHODS)
+    study = study.of(method)
     opened = study.open(dataset)
     if opened.info.format == "cremi":
         raise SettingsError(
@@ -128,7 +129,7 @@ def run_folder(study: Study, dataset: str, method: str, fraction: float, draw: i
         f"{dataset}-{method}-{fraction:g}-draw{draw}",
         study.data_key(dataset),
         study.settings("finetune", dataset),
-        encoder_identity(study, method),
+        encoder_identity(study),
     )
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 from tqdm.auto import tqdm
 
-from gtgm import loop, paths
+from gtgm import loop, methods, paths
 from gtgm.device import accelerator as make_accelerator
 from gtgm.device import safe_precision
 from gtgm.errors import SettingsError
@@ -23,7 +23,6 @@ from gtgm.neurons.metrics import neuron_scores, without_borders
 from gtgm.neurons.segment import predict_affinities
 from gtgm.neurons.training import patch_for, train_affinities
 from gtgm.results import Result, load_result, measure
-from gtgm.settings import METHODS, check_choice
 from gtgm.stages.pretraining import encoder_identity, pretrain
 from gtgm.stages.record import record
 from gtgm.stages.study import EM_FRACTION, Study
@@ -71,11 +70,11 @@ def run_neurons(
     Args:
         study: pool, profile, protocol and backbone.
         dataset: an EM dataset.
-        method: ``random`` initialisation, or ``gtgm`` for the study's pretrained encoder.
+        method: of :data:`gtgm.methods.METHODS`: how the encoder is started.
         fraction: share of sections with labels, see :func:`gtgm.datasets.splits.em_ranges`.
         draw: number of the repetition; each has its own seed.
     """
-    check_choice("method", method, METHODS)
+    study = study.of(method)
     opened = study.open(dataset)
     if opened.info.format != "cremi":
         raise SettingsError(
@@ -90,13 +89,13 @@ def run_neurons(
         f"{dataset}-{method}-{fraction:g}-draw{draw}",
         study.data_key(dataset),
         settings,
-        encoder_identity(study, method),
+        encoder_identity(study),
     )
     done = folder / "result.json"
     if done.exists():
         return NeuronRun(folder, load_result(done))
     volume, ranges = study.em_volume(dataset), study.sections(dataset, fraction)
-    encoder = pretrain(study).folder if method == "gtgm" else None
+    encoder = None if methods.get(method).objective is None else pretrain(study).folder
     device = make_accelerator("no").device
     settings = dataclasses.replace(settings, seed=study.seed + 1000 * draw)
     torch.manual_seed(settings.seed)

@@ -9,19 +9,20 @@ from typing import Any
 
 import torch
 
+from gtgm import methods
 from gtgm import pretrain as training
 from gtgm.cache import VolumeCache
 from gtgm.device import process_state, step_generator
+from gtgm.errors import SettingsError
 from gtgm.intensity import normalise
 from gtgm.models.encoder import from_pretrained
 from gtgm.pool import PatchPool, PooledVolume
 from gtgm.results import Result, load_result, measure
-from gtgm.stages.captioning import CaptionRun, caption, text_folder
+from gtgm.stages.captioning import CaptionRun, caption, load_text_encoder, text_folder
 from gtgm.stages.record import record
 from gtgm.stages.study import Study
+from gtgm.text.tower import FrozenText, TrainedText
 from gtgm.views import make_view
-
-METHOD = "gtgm"
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,18 @@ class PretrainRun:
 
 
 def pretrain(study: Study) -> PretrainRun:
-    """Pretrain the study's encoder; a finished one is read from its folder.
+    """Pretrain the study's encoder by its method; a finished one is read from its folder.
 
     Reads captions and text embeddings of :func:`gtgm.stages.caption`, made now if missing.
+
+    Raises:
+        SettingsError: the method is random initialisation, which has no pretraining.
     """
+    method = methods.get(study.method)
+    if method.objective is None:
+        raise SettingsError(
+            f"{study.method} has no pretraining", expected="another method", where="method"
+        )
     folder = pretrain_folder(study)
     done = folder / "result.json"
     if done.exists():
@@ -59,9 +68,10 @@ def pretrain(study: Study) -> PretrainRun:
         trained = training.pretrain(
             settings,
             study.backbone,
+            method.objective,
             volumes,
             captions.texts,
-            captions.embeddings,
+            text_tower(study, captions),
             folder,
             study.seed,
         )
@@ -76,7 +86,7 @@ def pretrain(study: Study) -> PretrainRun:
             settings,
             study.pool_hashes(captions.cases),
             f"pretrain {' '.join(study.datasets)}",
-            method=METHOD,
+            method=study.method,
             n_train=trained.n_train,
             n_test=trained.n_held_out,
             summary=summary,
@@ -90,15 +100,25 @@ def pretrain_folder(study: Study) -> Path:
     """Folder of the study's pretraining run."""
     return study.folder(
         "pretrain",
-        f"{study.name}-{METHOD}",
+        f"{study.name}-{study.method}",
         text_folder(study).name,
         study.settings("pretrain"),
     )
 
 
-def encoder_identity(study: Study, method: str) -> Any:
+def text_tower(study: Study, captions: CaptionRun) -> torch.nn.Module | None:
+    """What gives text embeddings to the method; None if it reads no text."""
+    layers = study.settings("pretrain").text_layers
+    if not methods.get(study.method).uses_text:
+        return None
+    if not layers:
+        return FrozenText(captions.embeddings)
+    return TrainedText(load_text_encoder(study, captions), captions.texts, layers)
+
+
+def encoder_identity(study: Study) -> Any:
     """What tells one start of a downstream network from another: enters its run's folder."""
-    if method == "random":
+    if methods.get(study.method).objective is None:
         return study.settings("pretrain").sizes
     return pretrain_folder(study).name
 

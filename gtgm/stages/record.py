@@ -81,6 +81,8 @@ def _options(study: Study, dataset: str | tuple[str, ...], sources: set[str]) ->
     options = [f"--profile {study.profile}"]
     if isinstance(dataset, str) and study.datasets != (dataset,):
         options.append(f"--pool {' '.join(study.datasets)}")
+    if not isinstance(dataset, str) and study.method != "gtgm":
+        options.append(f"--method {study.method}")
     defaults = {"protocol": "corrected", "backbone": "unet", "fold": 0, "seed": 0}
     options += [
         f"--{name} {getattr(study, name)}"

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from gtgm import paths
+from gtgm import methods, paths
 from gtgm.cache import VolumeCache
 from gtgm.datasets import em, registry
 from gtgm.datasets.dataset import Dataset, bytes_on_disk, case_hashes, open_dataset
@@ -44,6 +44,8 @@ class Study:
         runs: working folder; empty for the default.
         changes: settings that differ from the preset, per stage, such as
             ``{"pretrain": {"steps": 100}}``.
+        method: pretraining method of :data:`gtgm.methods.METHODS`, whose own changes come before
+            those above.
     """
 
     datasets: tuple[str, ...]
@@ -55,6 +57,7 @@ class Study:
     data: str = ""
     runs: str = ""
     changes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    method: str = "gtgm"
 
     def __post_init__(self) -> None:
         names = [self.datasets] if isinstance(self.datasets, str) else list(self.datasets)
@@ -64,6 +67,7 @@ class Study:
         check_choice("profile", self.profile, PROFILES)
         check_choice("protocol", self.protocol, PROTOCOLS)
         check_choice("backbone", self.backbone, BACKBONES)
+        methods.get(self.method)
         for stage in self.changes:
             check_choice("stage", stage, STAGES)
         for stage in STAGES:
@@ -83,11 +87,16 @@ class Study:
 
         A pool of nothing but anisotropic EM volumes gets an encoder with flat kernels.
         """
-        changes = self.changes.get(stage, {})
+        changes = {
+            **methods.get(self.method).changes.get(stage, {}),
+            **self.changes.get(stage, {}),
+        }
         infos = [registry.get(name) for name in ([dataset] if dataset else self.datasets)]
         modalities = {info.modality for info in infos}
         modality = modalities.pop() if len(modalities) == 1 else ""
-        settings = preset(stage, self.profile, self.protocol, dataset, modality, **changes)
+        settings = preset(
+            stage, self.profile, self.protocol, dataset, modality, self.method, **changes
+        )
         if (
             stage == "pretrain"
             and modality == "EM"
@@ -95,6 +104,15 @@ class Study:
         ):
             return replace(settings, sizes={"anisotropic": True, **settings.sizes})
         return settings
+
+    def of(self, method: str) -> Study:
+        """This study with another method; opened datasets and cached volumes are shared."""
+        if method == self.method:
+            return self
+        other = replace(self, method=method)
+        for shared in ("_opened", "_volumes", "_em"):
+            other.__dict__[shared] = getattr(self, shared)
+        return other
 
     @property
     def name(self) -> str:

@@ -12,7 +12,7 @@ from gtgm.errors import SettingsError
 from gtgm.settings import check_axes
 from gtgm.text.describe import Facts
 
-CHAT = "chat:"
+CHAT, NONE = "chat:", "none"
 
 
 class Captioner(Protocol):
@@ -57,12 +57,21 @@ class MetadataCaptioner:
         return [f.subject for f in facts]
 
 
+class NoCaptioner:
+    """The same words for every patch: what methods get that read no text, and a control."""
+
+    name = "none"
+
+    def __call__(self, slices: Sequence[np.ndarray], facts: Sequence[Facts]) -> list[str]:
+        return ["an image"] * len(slices)
+
+
 def load_captioner(spec: str | Path, prompt: str | None = None, axes: str = "DH") -> Captioner:
     """The captioner that a setting names.
 
     Args:
-        spec: ``describe``, ``metadata``, the folder or hub id of a BLIP, or ``chat:`` and the
-            folder or id of an image-text-to-text model.
+        spec: ``describe``, ``metadata``, ``none``, the folder or hub id of a BLIP, or ``chat:`` and
+            the folder or id of an image-text-to-text model.
         prompt: template for chat models; their own default if None or empty.
         axes: for ``describe``.
 
@@ -79,6 +88,8 @@ def load_captioner(spec: str | Path, prompt: str | None = None, axes: str = "DH"
         return DescribeCaptioner(axes)
     if text == "metadata":
         return MetadataCaptioner()
+    if text == NONE:
+        return NoCaptioner()
     # transformers takes seconds to import; the rule-based captioners do without it.
     if text.startswith(CHAT):
         from gtgm.text.chat import DEFAULT_PROMPT, ChatCaptioner
