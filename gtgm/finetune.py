@@ -128,6 +128,8 @@ def finetune(
         if settings.sigmoid_output:
             scores = scores.sigmoid()
         loss = criterion(scores, labels.to(accelerator.device))
+        if pretrained and step < settings.decoder_first * settings.steps:
+            optimizer.param_groups[0]["lr"] = 0.0  # the schedule sets it anew after every step
         optimizer.zero_grad(set_to_none=True)
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(network.parameters(), 12.0)

@@ -148,6 +148,8 @@ class FinetuneSettings:
         spacing: working voxel size in mm (z, y, x); empty for each file's own, or in the paper's
             profile the dataset's.
         encoder_lr: learning rate of a pretrained encoder, as a share of ``lr``.
+        decoder_first: share of the steps in which a pretrained encoder stays as it is, while the
+            decoder learns to use it.
         ema: decay of the weight average that is evaluated; 0 evaluates the last weights.
         augmentation: ``strong`` (rotation, zoom, noise, blur, intensity, contrast), or ``released``
             (flips, quarter turns and intensity shifts with the released probabilities).
@@ -168,6 +170,7 @@ class FinetuneSettings:
     patch: tuple[int, ...] = ()
     spacing: tuple[float, ...] = ()
     encoder_lr: float = 1.0
+    decoder_first: float = 0.0
     ema: float = 0.99
     augmentation: str = "strong"
     foreground: float = 0.67
@@ -194,7 +197,7 @@ class FinetuneSettings:
         check_choice("augmentation", self.augmentation, AUGMENTATIONS)
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("precision", self.precision, PRECISIONS)
-        for name in ("ema", "overlap", "foreground"):
+        for name in ("ema", "overlap", "foreground", "decoder_first"):
             if not 0 <= getattr(self, name) < 1:
                 raise SettingsError(
                     f"is {getattr(self, name)}",

@@ -12,7 +12,7 @@ from gtgm import finetune as finetuning
 from gtgm import loop, pretrain
 from gtgm.errors import DataError, SettingsError
 from gtgm.methods.gtgm import GTGM
-from gtgm.models.encoder import from_pretrained
+from gtgm.models.encoder import build_encoder, from_pretrained, save_pretrained
 from gtgm.pool import PatchPool, PooledVolume, pad_to
 from gtgm.settings import FinetuneSettings, PretrainSettings
 from gtgm.text.store import CaptionStore
@@ -96,6 +96,17 @@ def test_released_options_change_the_training(tmp_path):
     for option, value in options.items():
         changed = train(tmp_path / option, dataclasses.replace(FINE, **{option: value}))
         assert changed.curves["loss"] != plain
+
+
+def test_the_decoder_may_learn_first(tmp_path):
+    torch.manual_seed(5)
+    start = save_pretrained(build_encoder("unet", 1, **SIZES), tmp_path / "encoder")
+    before = from_pretrained(start).state_dict()
+    for share, same in ((0.99, True), (0.5, False)):
+        settings = dataclasses.replace(FINE, decoder_first=share, ema=0.0)
+        network = train(tmp_path / str(share), settings, pretrained=start).network
+        after = network.encoder.state_dict()
+        assert all(torch.equal(after[k], before[k]) for k in before) is same
 
 
 def test_selection_keeps_the_best_checkpoint(tmp_path):
