@@ -18,8 +18,10 @@ from PIL import Image
 from gtgm import figures, paths, tables
 from gtgm.batch.units import EXECUTED
 from gtgm.datasets import registry
+from gtgm.references import reference_table
 from gtgm.results import Result
 from gtgm.style import styled
+from gtgm.table import Table
 
 #: Most bytes of the page; figures beyond are linked, not embedded.
 MAX_BYTES = 20_000_000
@@ -50,7 +52,7 @@ def build_report(run_folder: str | Path, results: Iterable[Result], out: str | P
     for result in results:
         paths.write_json(out.parent / "results" / f"{result.id}.json", result.to_dict())
     page = environment.get_template("report_template.html.j2").render(
-        tables=[{"modality": t.modality, "html": Markup(t.to_html())} for t in page_tables],
+        tables=[_table(t) for t in page_tables],
         figures=_figures(run_folder, results, out.parent),
         notebooks=notebooks,
         results=[_run(r) for r in results],
@@ -77,6 +79,16 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def _table(table: Table) -> dict[str, Any]:
+    """A table, and below it the reference systems on its datasets."""
+    references = reference_table(table.modality, set(table.frame["dataset"]))
+    return {
+        "modality": table.modality,
+        "html": Markup(table.to_html()),
+        "references": Markup(references.to_html()),
+    }
 
 
 def _figures(run_folder: Path, results: Sequence[Result], beside: Path) -> list[dict[str, str]]:

@@ -1,15 +1,35 @@
-"""A table of results and how it is written: Markdown, HTML, Jupyter."""
+"""A table of results and how its cells are written."""
 
 from __future__ import annotations
 
-import html
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-_NOTHING = "–"
+from gtgm.markup import NOTHING, html_table, markdown_table
+from gtgm.methods import METHODS
+
+_TITLES = {
+    "dataset": "dataset",
+    "labels": "labels",
+    "post": "post-processing",
+    "method": "method",
+    "data": "data",
+    "setting": "setting",
+    "cases": "cases train / test",
+    "runs": "draws × seeds × folds",
+    "measured": "measured",
+    "difference": "difference to random",
+    "border_masked": "border-masked VOI",
+    "arand": "ARAND",
+    "reported": "reported",
+    "gap": "gap",
+    "command": "command",
+}
+_ONLY_EM = ("post", "border_masked", "arand")
 
 
 @dataclass(frozen=True)
@@ -19,14 +39,17 @@ class Table:
     Attributes:
         title: what is measured, and in which unit.
         modality: ``CT``, ``MRI`` or ``EM``.
-        frame: one row per dataset × label fraction × setting, as plain values.
+        frame: one row per dataset × label fraction × setting × method (× post-processing for EM),
+            as plain values.
         notes: remarks on the whole table; those on single cells are in ``frame["notes"]``.
+        hidden: columns that are not shown; see :meth:`compact`.
     """
 
     title: str
     modality: str
     frame: pd.DataFrame
     notes: tuple[str, ...] = ()
+    hidden: frozenset[str] = frozenset()
 
     @property
     def has_phantoms(self) -> bool:
@@ -35,124 +58,107 @@ class Table:
 
     def header(self) -> list[str]:
         """Column titles as shown."""
-        columns = [
-            "dataset", "labels", "data", "setting", "cases train / test", "draws × seeds × folds",
-            "random, measured", "GTGM, measured", "gain",
-            "random, reported", "GTGM, reported", "gap", "command",
-        ]  # fmt: skip
-        if self.modality == "EM":
-            columns[4] = "sections train / test"
-            columns[9:9] = ["border-masked VOI random / GTGM", "ARAND random / GTGM"]
-            columns[4:4] = ["post-processing"]
-        return columns
+        titles = _TITLES | ({"cases": "sections train / test"} if self.modality == "EM" else {})
+        return [titles[column] for column in self._columns()]
 
     def rows(self) -> list[list[str]]:
         """Cells as shown; ``[n]`` in a reported cell points to a note."""
         marks = {note: n for n, note in enumerate(self._cell_notes(), start=1)}
-        return [self._cells(row, marks) for row in self.frame.to_dict("records")]
+        cells = [self._cells(row, marks) for row in self.frame.to_dict("records")]
+        return [[row[column] for column in self._columns()] for row in cells]
 
     def footnotes(self) -> list[str]:
         """All notes, those of single cells first, with their numbers."""
         cells = [f"[{n}] {note}." for n, note in enumerate(self._cell_notes(), start=1)]
         return [*cells, *self.notes]
 
+    def compact(self) -> Table:
+        """The same rows without commands, and without columns that say the same in every row.
+
+        The title then says it: data, setting, and that nothing of it was reported.
+        """
+        frame, hidden, words = self.frame, {"command"}, []
+        if frame["source"].nunique() == 1:
+            hidden.add("data")
+            words.append(f"{frame['source'].iloc[0]} data")
+        if frame["setting"].nunique() == 1:
+            hidden.add("setting")
+            words.append(frame["setting"].iloc[0])
+        if frame["reported"].isna().all():
+            hidden |= {"reported", "gap"}
+            words.append("not reported")
+        said = "; ".join(word for word in words if word)
+        title = f"{self.title} ({said})" if said else self.title
+        return dataclasses.replace(self, title=title, hidden=frozenset(hidden))
+
     def to_markdown(self) -> str:
         """GitHub Markdown: the table, then its notes."""
-        lines = [_line(self.header()), _line(["---"] * len(self.header()))]
-        before = None
-        for row in self.rows():
-            lines.append(_line(["" if row[0] == before else row[0], *row[1:]]))
-            before = row[0]
-        notes = [f"- {_escape(note)}" for note in self.footnotes()]
-        return "\n".join([*lines, *(["", *notes] if notes else [])])
+        return markdown_table(self.header(), self.rows(), self.footnotes(), self._groups())
 
     def to_html(self) -> str:
         """An HTML fragment without a style of its own; phantom rows have the class ``phantom``."""
-        head = "".join(f"<th scope='col'>{html.escape(h)}</th>" for h in self.header())
-        rows = self.rows()
-        body, start = [], 0
-        while start < len(rows):
-            block = [r for r in rows[start:] if r[0] == rows[start][0]]
-            for i, row in enumerate(block):
-                phantom = row[2] == "phantom"
-                name = (
-                    f"<th scope='rowgroup' rowspan='{len(block)}'>{html.escape(row[0])}</th>"
-                    if i == 0
-                    else ""
-                )
-                cells = "".join(f"<td>{html.escape(c)}</td>" for c in row[1:-1])
-                command = f"<td><code>{html.escape(row[-1])}</code></td>"
-                kind = " class='phantom'" if phantom else ""
-                body.append(f"<tr{kind}>{name}{cells}{command}</tr>")
-            start += len(block)
-        notes = "".join(f"<li>{html.escape(n)}</li>" for n in self.footnotes())
-        return (
-            f"<table class='results'><caption>{html.escape(self.title)}</caption>"
-            f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
-            f"<ul class='notes'>{notes}</ul>"
+        places = {column: i for i, column in enumerate(self._columns())}
+        return html_table(
+            self.title,
+            self.header(),
+            self.rows(),
+            self.footnotes(),
+            self._groups(),
+            heads={places["method"]},
+            code={places[c] for c in ("command",) if c in places},
+            marked={"phantom"},
         )
 
     def _repr_html_(self) -> str:
         return self.to_html()
 
+    def _columns(self) -> list[str]:
+        absent = {*self.hidden, *(_ONLY_EM if self.modality != "EM" else ())}
+        return [column for column in _TITLES if column not in absent]
+
+    def _groups(self) -> int:
+        return self._columns().index("method")
+
     def _cell_notes(self) -> list[str]:
         return list(dict.fromkeys(n for notes in self.frame["notes"] for n in notes))
 
-    def _cells(self, row: dict[str, Any], marks: dict[str, int]) -> list[str]:
+    def _cells(self, row: dict[str, Any], marks: dict[str, int]) -> dict[str, str]:
         digits = 3 if self.modality == "EM" else 1
-        runs = row["draws"] * row["seeds"] * row["folds"]
-        reported = [_reported(row[f"reported_{m}"], digits) for m in ("random", "gtgm")]
-        if all(_missing(row[f"reported_{m}"]) for m in ("random", "gtgm")):
-            reported = ["not reported", "not reported"]
-        mark = "".join(f" [{marks[n]}]" for n in row["notes"])
-        cells = [
-            row["title"],
-            f"{100 * row['fraction']:g} %",
-            row["source"],
-            _text(row["setting"]),
-            f"{row['n_train']} / {row['n_test']}" if runs else _NOTHING,
-            f"{row['draws']} × {row['seeds']} × {row['folds']}" if runs else _NOTHING,
-            _value(row["random"], row["random_sd"], digits),
-            _value(row["gtgm"], row["gtgm_sd"], digits),
-            _value(row["gain"], row["gain_sd"], digits, signed=True),
-            reported[0],
-            reported[1] + mark,
-            _value(row["gap"], None, digits, signed=True),
-            _text(row["command"]),
-        ]
+        runs, method = row["runs"], METHODS[row["method"]]
+        complete = row["draws"] * row["seeds"] * row["folds"]
+        counts = f"{row['draws']} × {row['seeds']} × {row['folds']}"
+        pairs = f" ({row['pairs']} in common)" if 0 < row["pairs"] < runs else ""
+        reported = "not reported" if method.reported else NOTHING
+        if not _missing(row["reported"]):
+            # At least the two digits that the source has.
+            reported = f"{row['reported']:.{max(digits, 2)}f}"
+        cells = {
+            "dataset": row["title"],
+            "labels": f"{100 * row['fraction']:g} %",
+            "method": method.label,
+            "data": row["source"],
+            "setting": row["setting"] or NOTHING,
+            "cases": f"{row['n_train']} / {row['n_test']}" if runs else NOTHING,
+            "runs": (counts if runs == complete else f"{runs} of {counts}") if runs else NOTHING,
+            "measured": _value(row["measured"], row["measured_sd"], digits),
+            "difference": _value(row["difference"], row["difference_sd"], digits, True) + pairs,
+            "reported": reported + "".join(f" [{marks[note]}]" for note in row["notes"]),
+            "gap": _value(row["gap"], None, digits, signed=True),
+            "command": row["command"] or NOTHING,
+        }
         if self.modality == "EM":
-            cells[9:9] = [
-                " / ".join(_value(row[f"{m}_{metric}"], None, digits) for m in ("random", "gtgm"))
-                for metric in ("voi_sum_border_masked", "arand")
-            ]
-            cells[4:4] = [_text(row["post"]).replace("_", " ")]
+            cells["post"] = (row["post"] or NOTHING).replace("_", " ")
+            for metric in ("border_masked", "arand"):
+                cells[metric] = _value(row[metric], None, digits)
         return cells
 
 
 def _value(mean: float | None, sd: float | None, digits: int, signed: bool = False) -> str:
     if _missing(mean):
-        return _NOTHING
+        return NOTHING
     text = f"{mean:{'+' if signed else ''}.{digits}f}".replace("-", "−")
     return text if _missing(sd) else f"{text} ± {sd:.{digits}f}"
 
 
-def _text(value: str | float | None) -> str:
-    # pandas turns None in a column of texts into NaN.
-    return value if isinstance(value, str) and value else _NOTHING
-
-
-def _reported(value: float | None, digits: int) -> str:
-    # One digit more than measured: the source's own precision.
-    return _NOTHING if _missing(value) else f"{value:.{max(digits, 2)}f}"
-
-
 def _missing(value: float | None) -> bool:
     return value is None or math.isnan(value)
-
-
-def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
-
-
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(_escape(c) for c in cells) + " |"

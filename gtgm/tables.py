@@ -9,16 +9,19 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
 
-from gtgm import paths
+from gtgm import methods, paths
 from gtgm.datasets import registry
 from gtgm.errors import ResultError, SettingsError
+from gtgm.methods import METHODS
 from gtgm.neurons.published import PUBLISHED
-from gtgm.results import Result, load_results
+from gtgm.references import reference_table
+from gtgm.reported import claim_notes, load_reported, reported_cell, source_note
+from gtgm.results import SOURCES, Result, load_results
+from gtgm.settings import PROTOCOLS
 from gtgm.table import Table
 
 FRACTIONS = {"CT": (0.01, 0.1, 1.0), "MRI": (0.01, 0.1, 1.0), "EM": (0.1, 0.75)}
@@ -28,35 +31,23 @@ METRIC = {
     "EM": "VOI split + merge (bits), lower is better",
 }
 BEGIN, END = "<!-- table:begin -->", "<!-- table:end -->"
-#: Name of a method in the reported numbers.
-_REPORTED_NAME = {"random": "Random Init", "gtgm": "GTGM"}
-
-
-def load_reported(path: str | Path = paths.REPORTED / "reported.csv") -> pd.DataFrame:
-    """The authors' numbers, one row each, with their source and note; ``fraction`` is a share.
-
-    Raises:
-        ResultError: the file is missing or lacks a column.
-    """
-    columns = {
-        "method",
-        "modality",
-        "dataset",
-        "label_fraction",
-        "metric",
-        "value",
-        "source",
-        "note",
-    }
-    if not Path(path).is_file():
-        raise ResultError("no reported numbers", where=path, fix="restore the file from git")
-    frame = pd.read_csv(path, dtype={"note": str, "label_fraction": str}, encoding="utf-8")
-    if not columns <= set(frame.columns):
-        lacking = ", ".join(sorted(columns - set(frame.columns)))
-        raise ResultError(f"lacks the columns {lacking}", where=path)
-    frame["note"] = frame["note"].fillna("")
-    frame["fraction"] = pd.to_numeric(frame["label_fraction"].str.rstrip("%")) / 100
-    return frame
+_NOT_RUN = "not run"
+#: Columns that are numbers or NaN, also where no row has one.
+_SCORES = (
+    "measured", "measured_sd", "difference", "difference_sd", "reported", "gap",
+    "border_masked", "arand",
+)  # fmt: skip
+_HOW_TO_READ = (
+    "± is the standard deviation over sets of labels (each draw of each fold is one; seeds are "
+    "averaged within it), or over seeds where there is one set. Over several folds it also holds "
+    "how much the folds differ; the ± of the difference does not.",
+    "difference = method − random over the same draws, seeds and folds; gap = measured − reported, "
+    "for real data only.",
+)
+_PHANTOMS = (
+    "Rows marked phantom were measured on generated volumes: they show that every stage runs, and "
+    "say nothing about the method on patients or tissue."
+)
 
 
 def build_table(
@@ -64,18 +55,24 @@ def build_table(
 ) -> Table:
     """One table of the paper.
 
-    A block per dataset of the modality and a row per label fraction, whether measured or not;
-    real and phantom data, protocols, backbones and profiles never share a row. Datasets that are
-    not in the paper get a block if there is a result.
+    A block per dataset of the modality and label fraction, and in it a row per method: every
+    method that was measured or reported, and GTGM in any case. Real and phantom data, protocols,
+    backbones and profiles never share a row. Datasets and fractions that are not in the paper
+    get a block if there is a result.
+
+    Columns of ``frame``: dataset, title, fraction, method, source, setting, n_train, n_test, runs,
+    draws, seeds, folds, measured, measured_sd, difference, difference_sd, pairs, reported, gap,
+    notes, command; for EM also post, border_masked and arand. Dice and differences are in per
+    cent, VOI in bits.
 
     Args:
         modality: ``CT``, ``MRI`` or ``EM``.
         results: any results; only fine-tuning and neuron segmentation of the modality count, and
             not those of the profile ``tiny``, which the notebooks have for looking.
-        reported: see :func:`load_reported`, which is the default.
+        reported: see :func:`gtgm.reported.load_reported`, which is the default.
 
     Raises:
-        SettingsError: another modality, or a result of an unknown dataset.
+        SettingsError: another modality, or a result of an unknown dataset or method.
     """
     if modality not in FRACTIONS:
         raise SettingsError(f"unknown modality {modality!r}", expected="CT, MRI or EM")
@@ -84,55 +81,58 @@ def build_table(
     runs = [r for r in results if r.stage in ("finetune", "neurons") and _score(r) is not None]
     runs = [r for r in runs if r.profile != "tiny"]
     runs = [r for r in runs if registry.get(r.datasets[0]).modality == modality]
+    for method in {r.method for r in runs}:
+        methods.get(method)
+    runs, dropped = _newest(runs)
     measured = {r.datasets[0] for r in runs}
     names = registry.names(modality, in_paper=True)
     names += [n for n in registry.names(modality, in_paper=False) if n in measured]
-    rows, dropped = [], []
+    rows = []
     for name in names:
         info = registry.get(name)
         mine = [r for r in runs if r.datasets[0] == name]
-        fractions = sorted({*FRACTIONS[modality], *(r.fraction for r in mine if r.fraction)})
-        for fraction in fractions:
+        expected = FRACTIONS[modality] if info.in_paper else ()
+        for fraction in sorted({*expected, *(r.fraction for r in mine if r.fraction)}):
             here = [r for r in mine if r.fraction == fraction]
-            groups = _group(here, _setting) or {("", ""): []}
-            for (source, setting), group in sorted(groups.items()):
-                kept, older = _newest(group)
-                dropped += older
-                rows += [
-                    _row(info, fraction, source, setting, kept, reported, post)
-                    for post in _postprocessings(kept)
-                ]
-    notes = [
-        "± is the standard deviation over label draws, or over seeds or folds where there is one "
-        "draw. gain = GTGM − random over the same runs; gap = measured GTGM − reported GTGM, for "
-        "real data only.",
-        f"Reported numbers: {'; '.join(sorted(set(reported['source'])))}.",
-        *_claims(reported, modality),
-    ]
-    notes += _text_note(results)
+            rows += _block(info, fraction, here, reported)
+    compared = {m.reported for m in METHODS.values()}
+    notes = [*_HOW_TO_READ, source_note(reported, modality, compared)]
+    notes += claim_notes(reported, modality)
+    notes += _text_note(results, modality)
     if modality == "EM":
         notes.append(
             "The source states neither the logarithm of its VOI nor, for each number, the "
             "post-processing; measured VOI is in bits."
         )
         notes += _published_notes(results)
+    if any(r.source == "phantom" for r in runs):
+        notes.append(_PHANTOMS)
     if dropped:
         notes.append(f"Older runs of a cell that are left out: {', '.join(sorted(dropped))}.")
     frame = pd.DataFrame(rows)
+    frame = frame.astype({column: float for column in _SCORES if column in frame})
     return Table(f"{modality} segmentation: {METRIC[modality]}", modality, frame, tuple(notes))
 
 
 def readme_table(results: Iterable[Result], reported: pd.DataFrame | None = None) -> str:
-    """Markdown table of everything measured on real data, for the README."""
+    """Markdown of everything measured on real data, for the README: tables without commands.
+
+    Below each, collapsed, stand reference systems on the same datasets, if there are any.
+    """
     real = [r for r in results if r.source == "real"]
     parts = []
     for modality in FRACTIONS:
         table = build_table(modality, real, reported)
         kept = table.frame[table.frame["source"] == "real"]
-        if len(kept):
-            notes = _published_notes(real) if modality == "EM" else []
-            short = Table(table.title, modality, kept.reset_index(drop=True), tuple(notes))
-            parts.append(f"**{table.title}**\n\n{short.to_markdown()}")
+        if kept.empty:
+            continue
+        notes = [*_HOW_TO_READ, *(_published_notes(real) if modality == "EM" else [])]
+        frame = kept.reset_index(drop=True)
+        short = Table(table.title, modality, frame, tuple(notes)).compact()
+        parts.append(f"**{short.title}**\n\n{short.to_markdown()}")
+        references = reference_table(modality, set(kept["dataset"]))
+        if not references.frame.empty:
+            parts.append(references.to_markdown())
     return "\n\n".join(parts) or "Nothing has been measured on real data yet."
 
 
@@ -159,70 +159,85 @@ def update_readme(
     return new != text
 
 
+def _block(
+    info: registry.DatasetInfo, fraction: float, runs: list[Result], reported: pd.DataFrame
+) -> list[dict]:
+    """Rows of a dataset and label fraction: what was measured, then what was only reported."""
+    rows = []
+    for (source, setting), group in _group(sorted(runs, key=_place), _setting).items():
+        for post in _postprocessings(group):
+            found = {r.method for r in group if _score(r, post) is not None}
+            for method in (m for m in METHODS if m in found):
+                rows.append(_row(info, fraction, method, source, setting, group, reported, post))
+    measured = {r.method for r in runs}
+    for method in (m for m in METHODS if m not in measured):
+        row = _row(info, fraction, method, _NOT_RUN, "", [], reported, "")
+        if row["reported"] is not None or (method == "gtgm" and info.in_paper):
+            rows.append(row)
+    return rows
+
+
 def _row(
     info: registry.DatasetInfo,
     fraction: float,
+    method: str,
     source: str,
     setting: str,
-    runs: list[Result],
+    group: list[Result],
     reported: pd.DataFrame,
     post: str,
 ) -> dict:
-    """One row, as plain values; ``None`` where there is nothing."""
+    """One row, as plain values; ``None`` where there is nothing. ``group`` has all methods."""
 
-    def scores(group: list[Result]) -> dict[tuple, float]:
-        return {_key(r): _score(r, post) for r in group if _score(r, post) is not None}
+    def scores(name: str, metric: str = "voi_sum") -> dict[tuple, float]:
+        found = {_key(r): _score(r, post, metric) for r in group if r.method == name}
+        return {key: value for key, value in found.items() if value is not None}
 
-    methods = {m: [r for r in runs if r.method == m] for m in _REPORTED_NAME}
-    gtgm = methods["gtgm"] or methods["random"]
-    row: dict = {
+    runs = [r for r in group if r.method == method]
+    own, random = scores(method), scores("random")
+    measured, measured_sd = _mean_sd(own)
+    common = own.keys() & random.keys() if method != "random" else set()
+    difference, difference_sd = _mean_sd({key: own[key] - random[key] for key in common})
+    cell = reported_cell(reported, info, fraction, methods.get(method).reported)
+    comparable = source == "real" and measured is not None and cell.value is not None
+    row = {
         "dataset": info.name,
         "title": info.title,
         "fraction": fraction,
-        "source": source or "not run",
+        "method": method,
+        "source": source,
         "setting": setting,
         "n_train": _range(r.n_train for r in runs),
         "n_test": _range(r.n_test for r in runs),
-        "draws": len({r.draw for r in gtgm}),
-        "seeds": len({r.seed for r in gtgm}),
-        "folds": len({r.fold for r in gtgm}),
+        "runs": len(own),
+        "draws": len({draw for draw, _, _ in own}),
+        "seeds": len({seed for _, seed, _ in own}),
+        "folds": len({fold for _, _, fold in own}),
+        "measured": measured,
+        "measured_sd": measured_sd,
+        "difference": difference,
+        "difference_sd": difference_sd,
+        "pairs": len(common),
+        "reported": cell.value,
+        "gap": measured - cell.value if comparable else None,
+        "notes": cell.notes,
+        "command": _command(runs),
     }
-    for method, group in methods.items():
-        row[method], row[f"{method}_sd"] = _mean_sd(scores(group))
-    pairs = [scores(methods[m]) for m in ("random", "gtgm")]
-    common = pairs[0].keys() & pairs[1].keys()
-    row["gain"], row["gain_sd"] = _mean_sd({k: pairs[1][k] - pairs[0][k] for k in common})
     if info.modality == "EM":
-        row["post"] = post or None
-        for method, group in methods.items():
-            for metric in ("arand", "voi_sum_border_masked"):
-                found = {_key(r): _neuron_metric(r, post, metric) for r in group}
-                found = {key: value for key, value in found.items() if value is not None}
-                row[f"{method}_{metric}"], _ = _mean_sd(found)
-    cells = reported[(reported["dataset"] == info.title) & (reported["fraction"] == fraction)]
-    notes = []
-    for method, label in _REPORTED_NAME.items():
-        cell = cells[cells["method"] == label]
-        row[f"reported_{method}"] = float(cell["value"].iloc[0]) if len(cell) else None
-        notes += [n for n in cell["note"] if n]
-    row["gap"] = None
-    if source == "real" and row["gtgm"] is not None and row["reported_gtgm"] is not None:
-        row["gap"] = row["gtgm"] - row["reported_gtgm"]
-    row["notes"] = tuple(dict.fromkeys([*notes, *_twins(info, fraction, reported)]))
-    row["command"] = _command(gtgm)
+        row["post"] = post
+        for column, metric in (("border_masked", "voi_sum_border_masked"), ("arand", "arand")):
+            row[column], _ = _mean_sd(scores(method, metric))
     return row
 
 
-def _score(result: Result, post: str = "") -> float | None:
-    """Dice in per cent, or the sum of both parts of the VOI."""
-    if result.stage == "neurons":
-        return _neuron_metric(result, post, "voi_sum")
-    dice = result.summary.get("dice")
-    return None if dice is None else 100 * dice
+def _score(result: Result, post: str = "", metric: str = "voi_sum") -> float | None:
+    """Dice in per cent, or a metric of neuron segmentation, which is by default the VOI's sum.
 
-
-def _neuron_metric(result: Result, post: str, metric: str) -> float | None:
-    """A score of neuron segmentation; without ``post``, of the run's first post-processing."""
+    Without ``post``, neurons are those of the run's first post-processing.
+    """
+    if result.stage == "finetune":
+        dice = result.summary.get("dice")
+        return None if dice is None else 100 * dice
     if not post:
         return result.summary.get(metric)
     rows = [r for r in result.metrics if r["class"] == post and r["metric"] == metric]
@@ -235,24 +250,15 @@ def _postprocessings(runs: list[Result]) -> list[str]:
     return list(dict.fromkeys(row["class"] for row in rows)) or [""]
 
 
-def _published_notes(results: Iterable[Result]) -> list[str]:
-    """What published segmentations of the same voxels score."""
-    notes = []
-    for result in (r for r in results if r.method == PUBLISHED):
-        rows = [row for row in result.metrics if row["metric"] == "voi_sum"]
-        listed = "; ".join(f"{row['class']}: {row['value']:.2f}" for row in rows)
-        first, last = result.settings["sections"]
-        title = registry.get(result.datasets[0]).title
-        notes.append(
-            f"{result.settings['name']}, VOI on the same sections {first}–{last - 1} of {title}: "
-            f"{listed}. {result.settings['remark']}"
-        )
-    return notes
-
-
 def _setting(result: Result) -> tuple[str, str]:
     parts = (result.protocol, result.backbone, result.profile)
     return result.source, ", ".join(p for p in parts if p)
+
+
+def _place(result: Result) -> tuple:
+    """Order of blocks: real before phantom data, protocols as named, then by setting."""
+    protocols = [*PROTOCOLS, result.protocol]
+    return SOURCES.index(result.source), protocols.index(result.protocol), _setting(result)
 
 
 def _key(result: Result) -> tuple:
@@ -267,9 +273,10 @@ def _group(runs: list[Result], key: Callable) -> dict:
 
 
 def _newest(runs: list[Result]) -> tuple[list[Result], list[str]]:
-    """The newest run of each method, draw, seed and fold, and the ids of the others."""
+    """The newest run of each cell, draw, seed and fold, and the ids of the others."""
     kept, older = [], []
-    for group in _group(runs, lambda r: (r.method, *_key(r))).values():
+    cells = _group(runs, lambda r: (r.datasets[0], r.fraction, *_setting(r), r.method, *_key(r)))
+    for group in cells.values():
         *rest, newest = sorted(group, key=lambda r: r.started or "")
         kept.append(newest)
         older += [r.id for r in rest]
@@ -277,12 +284,19 @@ def _newest(runs: list[Result]) -> tuple[list[Result], list[str]]:
 
 
 def _mean_sd(values: dict[tuple, float]) -> tuple[float | None, float | None]:
-    """Mean and standard deviation over the first of draw, seed and fold that varies."""
+    """Mean and standard deviation over sets of labels, or over seeds if there is one set.
+
+    A set of labels is a draw of a fold: draw 0 of fold 0 and draw 0 of fold 1 have nothing in
+    common but the number, so they are not averaged first, which would hide how much draws differ.
+
+    Args:
+        values: by (draw, seed, fold).
+    """
     if not values:
         return None, None
-    axis = next((i for i in range(3) if len({k[i] for k in values}) > 1), 0)
-    units = _group(list(values), lambda k: k[axis])
-    means = [statistics.fmean(values[k] for k in keys) for keys in units.values()]
+    sets = _group(list(values), lambda key: (key[0], key[2]))
+    units = list(sets.values()) if len(sets) > 1 else [[key] for key in values]
+    means = [statistics.fmean(values[key] for key in keys) for keys in units]
     return statistics.fmean(means), statistics.stdev(means) if len(means) > 1 else None
 
 
@@ -293,63 +307,37 @@ def _range(counts: Iterable[int | None]) -> str | None:
     return str(known[0]) if len(known) == 1 else f"{known[0]}–{known[-1]}"
 
 
-def _command(runs: list[Result]) -> str | None:
+def _command(runs: list[Result]) -> str:
     commands = list(dict.fromkeys(r.command for r in runs if r.command))
-    if not commands:
-        return None
-    more = len(commands) - 1
-    return commands[0] + (f" (and {more} more of its kind)" if more else "")
+    more = f" (and {len(commands) - 1} more of its kind)" if len(commands) > 1 else ""
+    return commands[0] + more if commands else ""
 
 
-def _text_note(results: list[Result]) -> list[str]:
-    """Which text the GTGM rows learned from, if it is not the paper's."""
-    own = {"embedded", "describe", "metadata"}
-    if any(r.stage == "text" and r.settings.get("captioner") in own for r in results):
-        return [
-            "GTGM was measured with the embedded text, learned from measured facts of each patch; "
-            "these rows say nothing about BLIP and BioBERT, which the paper uses."
-        ]
-    return []
-
-
-def _twins(info: registry.DatasetInfo, fraction: float, reported: pd.DataFrame) -> list[str]:
-    """A note if another dataset of the modality has the very same reported GTGM value."""
-    cells = reported[
-        (reported["method"] == "GTGM")
-        & (reported["modality"] == info.modality)
-        & (reported["fraction"] == fraction)
+def _text_note(results: list[Result], modality: str) -> list[str]:
+    """Which text the rows learned from, if it is not the paper's."""
+    own = {"embedded", "describe", "metadata", "none"}
+    made = [r for r in results if r.stage == "text" and r.settings.get("captioner") in own]
+    if not any(registry.get(name).modality == modality for r in made for name in r.datasets):
+        return []
+    online = " or ".join(f"“{m.label}”" for m in METHODS.values() if not m.offline)
+    profiles = sorted({r.profile for r in made if r.profile})
+    rows = f"rows with the settings {', '.join(profiles)}" if profiles else "these rows"
+    return [
+        f"The text of {rows} is this project's own, made from measured facts of each patch: but "
+        f"for {online}, they say nothing about BLIP and BioBERT, which the paper uses."
     ]
-    notes = []
-    for (_, a), (_, b) in combinations(cells.iterrows(), 2):
-        if a["value"] == b["value"] and info.title in (a["dataset"], b["dataset"]):
-            notes.append(
-                f"{a['dataset']} and {b['dataset']} have the same reported value at "
-                f"{a['label_fraction']} of the labels, {a['value']:g}; "
-                "one of them may be a slip, so neither is a safe target"
-            )
-    return notes
 
 
-def _claims(reported: pd.DataFrame, modality: str) -> list[str]:
-    """What the headline claim says, and what the cells it summarises give."""
+def _published_notes(results: Iterable[Result]) -> list[str]:
+    """What published segmentations of the same voxels score."""
     notes = []
-    claims = reported[(reported["modality"] == modality) & (reported["dataset"] == "all")]
-    for _, claim in claims.iterrows():
-        cells = reported[(reported["modality"] == modality) & (reported["dataset"] != "all")]
-        wide = cells.pivot(index=["dataset", "fraction"], columns="method", values="value")
-        better = wide[claim["method"]]
-        sign = -1 if modality == "EM" else 1
-        gains, found = [], False
-        for baseline in wide.columns.drop(claim["method"]):
-            points = sign * (better - wide[baseline]).mean()
-            relative = 100 * sign * (better.mean() / wide[baseline].mean() - 1)
-            found |= claim["value"] in (round(points, 1), round(relative, 1))
-            unit = "VOI" if modality == "EM" else "points"
-            gains.append(f"{baseline} by {points:.2f} {unit} ({relative:.1f} %)")
-        verdict = "one of these is it" if found else "none of these is it"
+    for result in (r for r in results if r.method == PUBLISHED):
+        rows = [row for row in result.metrics if row["metric"] == "voi_sum"]
+        listed = "; ".join(f"{row['class']}: {row['value']:.2f}" for row in rows)
+        first, last = result.settings["sections"]
+        title = registry.get(result.datasets[0]).title
         notes.append(
-            f"The source claims, without naming the baseline: {claim['metric']}: "
-            f"{claim['value']:g} for {claim['method']}. Over the cells, its mean is better than "
-            f"{', '.join(gains)}; {verdict}."
+            f"{result.settings['name']}, VOI on the same sections {first}–{last - 1} of {title}: "
+            f"{listed}. {result.settings['remark']}"
         )
     return notes

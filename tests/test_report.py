@@ -13,6 +13,7 @@ import pytest
 from gtgm import report
 from gtgm.datasets import registry
 from gtgm.figures import save_figure, similarity_matrix
+from gtgm.references import HEADING, reference_table
 from gtgm.report import build_report
 from gtgm.results import Result, load_results
 
@@ -94,6 +95,19 @@ def test_the_page_is_complete_and_needs_no_network(run_folder: Path) -> None:
     assert "prefers-color-scheme: dark" in text
     for name in registry.names(in_paper=True):
         assert registry.get(name).title in text
+
+
+def test_each_table_is_followed_by_reference_systems_under_a_heading_of_their_own(
+    run_folder: Path,
+) -> None:
+    text = build_report(run_folder, RESULTS, run_folder / "r" / "index.html").read_text("utf-8")
+    for modality in ("CT", "MRI", "EM"):
+        section = text.split(f'<section id="table-{modality}">')[1].split("</section>")[0]
+        measured, references = section.split(HEADING)
+        assert measured.count("<table") == references.count("<table") == 1
+        first = reference_table(modality).notes()[0]
+        assert first in references and first not in measured
+    assert text.count("<mark>phantom</mark>") == 1
 
 
 def test_everything_is_escaped(run_folder: Path) -> None:

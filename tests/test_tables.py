@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html.parser
 import math
+import re
 import statistics
 from pathlib import Path
 
@@ -11,8 +13,11 @@ import pytest
 
 from gtgm import paths
 from gtgm.errors import ResultError, SettingsError
+from gtgm.methods import METHODS
+from gtgm.references import HEADING
+from gtgm.reported import load_reported
 from gtgm.results import Result, load_results
-from gtgm.tables import BEGIN, END, build_table, load_reported, readme_table, update_readme
+from gtgm.tables import BEGIN, END, build_table, readme_table, update_readme
 
 
 def run(method: str, dice: float | None = None, **changes) -> Result:
@@ -28,119 +33,222 @@ def run(method: str, dice: float | None = None, **changes) -> Result:
     return Result(id=fields.pop("id", name), **fields)
 
 
-def row_of(table, dataset: str, fraction: float) -> dict:
-    rows = table.frame[(table.frame["dataset"] == dataset) & (table.frame["fraction"] == fraction)]
-    assert len(rows) == 1
-    return rows.iloc[0].to_dict()
+def rows_of(table, dataset: str, fraction: float) -> list[dict]:
+    frame = table.frame
+    return frame[(frame["dataset"] == dataset) & (frame["fraction"] == fraction)].to_dict("records")
+
+
+def row_of(table, dataset: str, fraction: float, method: str) -> dict:
+    (row,) = [row for row in rows_of(table, dataset, fraction) if row["method"] == method]
+    return row
+
+
+def hippocampus(results, method: str = "gtgm", fraction: float = 0.01) -> dict:
+    return row_of(build_table("MRI", results), "Task04_Hippocampus", fraction, method)
 
 
 @pytest.mark.parametrize(
-    ("modality", "blocks", "rows"), [("CT", 6, 18), ("MRI", 4, 12), ("EM", 3, 6)]
+    ("modality", "blocks", "fractions"), [("CT", 6, 3), ("MRI", 4, 3), ("EM", 3, 2)]
 )
-def test_every_dataset_of_the_paper_has_its_rows_without_any_result(modality, blocks, rows) -> None:
+def test_every_dataset_of_the_paper_has_its_rows_without_any_result(
+    modality, blocks, fractions
+) -> None:
     table = build_table(modality, [])
-    assert len(table.frame) == rows and table.frame["dataset"].nunique() == blocks
+    gtgm = table.frame[table.frame["method"] == "gtgm"]
+    assert len(gtgm) == blocks * fractions and gtgm["dataset"].nunique() == blocks
     assert set(table.frame["source"]) == {"not run"} and not table.has_phantoms
 
 
-def test_the_thirteen_reported_columns_are_complete() -> None:
+def test_every_reported_number_of_a_compared_method_has_one_row() -> None:
     reported = load_reported()
-    titles = {t for m in ("CT", "MRI", "EM") for t in build_table(m, []).frame["title"]}
+    frames = [build_table(m, []).frame for m in ("CT", "MRI", "EM")]
+    titles = {title for frame in frames for title in frame["title"]}
     assert set(reported["dataset"]) - {"all"} <= titles and len(titles) == 13
+    names = {method.reported: name for name, method in METHODS.items() if method.reported}
+    expected = sorted(
+        (row["dataset"], row["fraction"], names[row["method"]], row["value"])
+        for _, row in reported.iterrows()
+        if row["method"] in names
+    )
+    shown = sorted(
+        (row["title"], row["fraction"], row["method"], row["reported"])
+        for frame in frames
+        for row in frame.to_dict("records")
+        if not math.isnan(row["reported"])
+    )
+    assert len(expected) == 54 and shown == expected
 
 
-def test_means_spread_gain_and_gap_against_hand_computed_values() -> None:
+def test_means_spread_difference_and_gap_against_hand_computed_values() -> None:
     random, gtgm = [0.70, 0.80, 0.78], [0.75, 0.79, 0.83]
     results = [run("random", v, draw=d) for d, v in enumerate(random)]
     results += [run("gtgm", v, draw=d) for d, v in enumerate(gtgm)]
-    row = row_of(build_table("MRI", results), "Task04_Hippocampus", 0.01)
-    assert row["random"] == pytest.approx(76) and row["gtgm"] == pytest.approx(79)
-    assert row["random_sd"] == pytest.approx(100 * statistics.stdev(random))
-    assert row["gain"] == pytest.approx(3)
-    assert row["gain_sd"] == pytest.approx(statistics.stdev([5, -1, 5]))
-    assert row["reported_gtgm"] == 53.41 and row["gap"] == pytest.approx(79 - 53.41)
-    assert (row["draws"], row["seeds"], row["folds"]) == (3, 1, 1)
-    shown = build_table("MRI", results).to_markdown()
-    assert "79.0 ± 4.0" in shown and "+25.6" in shown and "2 / 52" in shown
+    first, second = hippocampus(results, "random"), hippocampus(results)
+    assert first["measured"] == pytest.approx(76) and second["measured"] == pytest.approx(79)
+    assert first["measured_sd"] == pytest.approx(100 * statistics.stdev(random))
+    assert second["difference"] == pytest.approx(3) and math.isnan(first["difference"])
+    assert second["difference_sd"] == pytest.approx(statistics.stdev([5, -1, 5]))
+    assert second["reported"] == 53.41 and second["gap"] == pytest.approx(79 - 53.41)
+    assert (second["draws"], second["seeds"], second["folds"]) == (3, 1, 1)
+    lines = build_table("MRI", results).to_markdown().splitlines()
+    (line,) = [line for line in lines if "79.0 ± 4.0" in line]
+    assert "| GTGM |" in line and "+3.0 ± 3.5" in line and "53.41 [" in line
+    assert "+25.6" in line and "2 / 52" in line and "3 × 1 × 1" in line
+
+
+def test_every_method_has_a_row_in_the_order_of_the_comparison() -> None:
+    results = [run(name, 0.5 + i / 100) for i, name in enumerate(METHODS)]
+    table = build_table("MRI", results[::-1])
+    rows = rows_of(table, "Task04_Hippocampus", 0.01)
+    assert [row["method"] for row in rows] == list(METHODS)
+    differences = [row["difference"] for row in rows[1:]]
+    assert differences == pytest.approx(list(range(1, len(METHODS))))
+    shown = [cells[table.header().index("method")] for cells in table.rows()]
+    assert {method.label for method in METHODS.values()} <= set(shown)
+
+
+def test_reported_methods_that_were_not_run_stand_below_those_that_were() -> None:
+    results = [run("random", 0.4, dataset="Task06_Lung"), run("barlow", 0.5, dataset="Task06_Lung")]
+    rows = rows_of(build_table("CT", results), "Task06_Lung", 0.01)
+    assert [row["method"] for row in rows] == ["random", "barlow", "byol", "pcrlv2", "gtgm"]
+    assert [row["source"] for row in rows] == ["real"] * 2 + ["not run"] * 3
+    assert rows[0]["gap"] == pytest.approx(40 - 41.67) and math.isnan(rows[1]["reported"])
 
 
 def test_the_draw_is_the_unit_of_statistics() -> None:
     results = [run("gtgm", v, draw=d, seed=s)
                for d, s, v in [(0, 0, 0.5), (0, 1, 0.7), (1, 0, 0.8), (1, 1, 0.8)]]  # fmt: skip
-    row = row_of(build_table("MRI", results), "Task04_Hippocampus", 0.01)
-    assert row["gtgm"] == pytest.approx(70)
-    assert row["gtgm_sd"] == pytest.approx(statistics.stdev([60, 80]))
+    row = hippocampus(results)
+    assert row["measured"] == pytest.approx(70)
+    assert row["measured_sd"] == pytest.approx(statistics.stdev([60, 80]))
     one_draw = [run("gtgm", v, seed=s) for s, v in enumerate([0.5, 0.7])]
-    row = row_of(build_table("MRI", one_draw), "Task04_Hippocampus", 0.01)
-    assert row["gtgm_sd"] == pytest.approx(statistics.stdev([50, 70]))
+    assert hippocampus(one_draw)["measured_sd"] == pytest.approx(statistics.stdev([50, 70]))
 
 
-def test_gain_uses_the_draws_that_both_methods_have() -> None:
-    results = [run("random", 0.5, draw=0), run("random", 0.9, draw=1), run("gtgm", 0.6, draw=0)]
-    assert row_of(build_table("MRI", results), "Task04_Hippocampus", 0.01)["gain"] == pytest.approx(
-        10
-    )
+def test_draws_of_different_folds_are_not_averaged_first() -> None:
+    # Averaged by number, both draws would have 60 and no spread at all.
+    cells = [(0, 0, 0.5), (1, 0, 0.7), (0, 1, 0.7), (1, 1, 0.5)]
+    results = [run("gtgm", v, draw=d, fold=f) for d, f, v in cells]
+    results += [run("random", v - 0.1, draw=d, fold=f) for d, f, v in cells]
+    row = hippocampus(results)
+    assert row["measured"] == pytest.approx(60)
+    assert row["measured_sd"] == pytest.approx(statistics.stdev([50, 70, 70, 50]))
+    assert row["difference"] == pytest.approx(10)
+    assert row["difference_sd"] == pytest.approx(0, abs=1e-9)
+    assert (row["runs"], row["draws"], row["folds"]) == (4, 2, 2)
+    assert "| 2 × 1 × 2 |" in build_table("MRI", results).to_markdown()
+    assert "| 3 of 2 × 1 × 2 |" in build_table("MRI", results[:3]).to_markdown()
+
+
+def test_one_draw_in_several_folds_spreads_over_the_folds() -> None:
+    results = [run("gtgm", v, fold=f) for f, v in enumerate([0.5, 0.7])]
+    assert hippocampus(results)["measured_sd"] == pytest.approx(statistics.stdev([50, 70]))
+
+
+def test_the_difference_uses_the_runs_that_both_methods_have() -> None:
+    results = [run("random", 0.5, draw=0), run("random", 0.9, draw=1), run("random", 0.1, fold=1)]
+    results += [run("gtgm", 0.6, draw=0), run("gtgm", 0.7, draw=2)]
+    row = hippocampus(results)
+    assert row["difference"] == pytest.approx(10) and row["pairs"] == 1
+    assert "+10.0 (1 in common)" in build_table("MRI", results).to_markdown()
 
 
 def test_phantoms_have_their_own_labelled_rows_and_no_gap() -> None:
-    results = [run("gtgm", 0.9), run("gtgm", 0.2, source="phantom", id="p")]
+    results = [run("gtgm", 0.9), run("gtgm", 0.2, source="phantom", id="p"),
+               run("random", 0.1, source="phantom", id="q")]  # fmt: skip
     table = build_table("MRI", results)
-    rows = table.frame[
-        (table.frame["dataset"] == "Task04_Hippocampus") & (table.frame["fraction"] == 0.01)
-    ]
-    by_source = rows.set_index("source")
-    assert by_source.loc["real", "gtgm"] == pytest.approx(90)
-    assert by_source.loc["phantom", "gtgm"] == pytest.approx(20)
-    assert math.isnan(by_source.loc["phantom", "gap"]) and not math.isnan(
-        by_source.loc["real", "gap"]
+    real, phantom = (
+        {(row["source"], row["method"]): row for row in rows_of(table, "Task04_Hippocampus", 0.01)}[
+            source, "gtgm"
+        ]
+        for source in ("real", "phantom")
     )
+    assert real["measured"] == pytest.approx(90) and phantom["measured"] == pytest.approx(20)
+    assert math.isnan(phantom["gap"]) and real["gap"] == pytest.approx(90 - 53.41)
+    assert math.isnan(real["difference"]) and phantom["difference"] == pytest.approx(10)
     assert table.has_phantoms
-    assert table.to_html().count("class='phantom'") == 1
+    assert table.to_html().count("class='phantom'") == 2
+    assert table.to_html().count("<mark>phantom</mark>") == 2
     assert "| phantom |" in table.to_markdown()
+    assert any("marked phantom" in note for note in table.notes)
+    assert not any("marked phantom" in note for note in build_table("MRI", results[:1]).notes)
 
 
 def test_protocols_and_backbones_never_share_a_row() -> None:
     results = [run("gtgm", 0.9), run("gtgm", 0.1, protocol="as_released", id="r"),
                run("gtgm", 0.5, backbone="swin", id="s")]  # fmt: skip
-    frame = build_table("MRI", results).frame
-    assert sorted(frame["gtgm"].dropna()) == pytest.approx([10, 50, 90])
+    results.append(run("gtgm", 0.3, source="phantom", id="p"))
+    frame = build_table("MRI", results[::-1]).frame
+    # real before phantom, corrected before as_released
+    assert list(frame["measured"].dropna()) == pytest.approx([50, 90, 10, 30])
 
 
 def test_an_older_run_of_the_same_cell_is_named_not_averaged() -> None:
     results = [run("gtgm", 0.1, id="old", started="2024-01-01T00:00:00"),
                run("gtgm", 0.9, id="new", started="2025-01-01T00:00:00")]  # fmt: skip
     table = build_table("MRI", results)
-    assert row_of(table, "Task04_Hippocampus", 0.01)["gtgm"] == pytest.approx(90)
+    row = row_of(table, "Task04_Hippocampus", 0.01, "gtgm")
+    assert row["measured"] == pytest.approx(90) and row["runs"] == 1
     assert any("left out: old" in note for note in table.footnotes())
 
 
-def test_datasets_without_reported_numbers_say_so() -> None:
-    lines = build_table("CT", []).to_markdown().splitlines()
-    colon = lines[next(i for i, line in enumerate(lines) if "MSD Colon" in line)]
-    assert colon.count("not reported") == 2
-    liver = next(line for line in lines if line.startswith("| MSD Liver"))
-    assert "45.21" in liver and "52.46" in liver
+def test_looking_does_not_count() -> None:
+    assert math.isnan(hippocampus([run("gtgm", 0.9, profile="tiny")])["measured"])
 
 
-def test_equal_reported_values_are_found_in_the_data() -> None:
+def test_what_the_source_lacks_is_told_from_what_it_could_not_have() -> None:
+    results = [run(name, 0.5, dataset="Task10_Colon") for name in ("random", "simsiam", "gtgm")]
+    table = build_table("CT", results)
+    reported = table.header().index("reported")
+    shown = {
+        cells[table.header().index("method")]: cells[reported]
+        for cells in table.rows()
+        if cells[:2] == ["MSD Colon", "1 %"]
+    }
+    labels = {name: METHODS[name].label for name in ("random", "simsiam", "gtgm")}
+    assert shown == {
+        labels["random"]: "not reported", labels["simsiam"]: "–", labels["gtgm"]: "not reported"
+    }  # fmt: skip
+
+
+def test_notes_of_reported_cells_are_footnotes_of_those_cells() -> None:
+    table = build_table("CT", [])
+    reported = table.header().index("reported")
+    cells = {(row[0], row[1], row[2]): row[reported] for row in table.rows()}
+    footnotes = table.footnotes()
+    gtgm = METHODS["gtgm"].label
+
+    def notes_of(cell: str) -> list[str]:
+        marks = re.findall(r"\[(\d+)\]", cell)
+        return [next(n for n in footnotes if n.startswith(f"[{mark}]")) for mark in marks]
+
+    liver = notes_of(cells["MSD Liver", "100 %", gtgm])
+    assert any("stands in two columns of the source" in note for note in liver)
+    assert any("MSD Liver and MSD Pancreas have the same" in note for note in liver)
+    assert liver == notes_of(cells["MSD Pancreas", "100 %", gtgm])
+    (lung,) = notes_of(cells["MSD Lung", "1 %", gtgm])
+    assert "cannot come from the released code" in lung and "63 cases" in lung
+    assert notes_of(cells["MSD Liver", "1 %", gtgm]) == []
+    assert any("assumed" in note for note in build_table("MRI", []).footnotes())
+
+
+def test_methods_of_the_source_without_a_row_are_named() -> None:
     reported = load_reported()
-    note = "MSD Liver and MSD Pancreas have the same reported value at 100% of the labels, 65.61"
-    assert sum(note in n for n in build_table("CT", [], reported).footnotes()) == 1
-    cells = (reported["dataset"] == "MSD Pancreas") & (reported["method"] == "GTGM")
-    changed = reported.copy()
-    changed.loc[cells & (changed["fraction"] == 1), "value"] = 65.0
-    assert not any("same reported value" in n for n in build_table("CT", [], changed).footnotes())
+    (note,) = [n for n in build_table("CT", []).notes if n.startswith("Reported numbers")]
+    assert set(reported["source"]) == {note.partition(": ")[2].partition(". It")[0]}
+    assert "also reports GTGM+," in note
 
 
-def test_the_claimed_average_is_checked_against_the_cells() -> None:
-    reported = load_reported()
-    (note,) = [n for n in build_table("CT", [], reported).footnotes() if "claims" in n]
-    gtgm = reported[(reported["modality"] == "CT") & (reported["method"] == "GTGM")]["value"]
-    plus = reported[(reported["modality"] == "CT") & (reported["method"] == "GTGM+")]
-    plus = plus[plus["dataset"] != "all"]["value"]
-    assert (
-        f"GTGM by {plus.mean() - gtgm.mean():.2f} points" in note and "none of these is it" in note
-    )
+def test_text_of_ones_own_is_said_for_the_modality_that_it_is_of() -> None:
+    text = run("gtgm", stage="text", dataset=["Task02_Heart", "Task04_Hippocampus"])
+    made = dataclasses.replace(text, settings={"captioner": "embedded"})
+    blip = dataclasses.replace(text, settings={"captioner": "Salesforce/blip"})
+
+    def said(modality: str, result: Result) -> bool:
+        notes = build_table(modality, [result]).notes
+        return any("rows with the settings cpu is this project's own" in note for note in notes)
+
+    assert said("MRI", made) and not said("CT", made) and not said("MRI", blip)
 
 
 def neurons(method: str, dataset: str, **scores: dict[str, float]) -> Result:
@@ -170,15 +278,19 @@ def test_em_has_a_row_for_each_post_processing_and_datasets_beyond_the_paper() -
         neurons("gtgm", "FIB25", waterz={"voi_sum": 1.5}),
     ]
     table = build_table("EM", results)
-    rows = table.frame[(table.frame["dataset"] == "CREMI_A") & (table.frame["fraction"] == 0.75)]
-    assert list(rows["post"]) == ["waterz", "multicut"]
-    waterz, multicut = rows.to_dict("records")
-    assert waterz["random"] == pytest.approx(1.0) and waterz["gain"] == pytest.approx(-0.4)
-    assert multicut["random"] == pytest.approx(0.6) and multicut["gain"] == pytest.approx(0)
+    rows = rows_of(table, "CREMI_A", 0.75)
+    assert [(row["post"], row["method"]) for row in rows] == [
+        ("waterz", "random"), ("waterz", "gtgm"), ("multicut", "random"), ("multicut", "gtgm"),
+    ]  # fmt: skip
+    random, waterz, _, multicut = rows
+    assert random["measured"] == pytest.approx(1.0) and waterz["difference"] == pytest.approx(-0.4)
+    assert multicut["measured"] == pytest.approx(0.6)
+    assert multicut["difference"] == pytest.approx(0)
     assert waterz["gap"] == pytest.approx(0.6 - 0.709)
+    assert (random["arand"], random["border_masked"]) == (0.3, 0.9)
     markdown = table.to_markdown()
-    assert "0.300 / 0.200" in markdown and "0.900 / 0.500" in markdown and "−0.400" in markdown
-    assert row_of(table, "FIB25", 0.75)["gtgm"] == 1.5
+    assert "| 0.500 | 0.200 |" in markdown and "−0.400" in markdown
+    assert row_of(table, "FIB25", 0.75, "gtgm")["measured"] == 1.5
     assert "FIB25" not in set(build_table("EM", []).frame["dataset"])
 
 
@@ -219,12 +331,39 @@ def test_every_markdown_row_has_every_column() -> None:
     assert {line.replace("\\|", "").count("|") for line in lines} == {len(table.header()) + 1}
 
 
-def test_the_readme_table_shows_real_rows_only(tmp_path: Path) -> None:
+def test_the_readme_table_shows_real_rows_only() -> None:
     results = [run("gtgm", 0.9), run("gtgm", 0.2, source="phantom", dataset="Task02_Heart")]
     text = readme_table(results)
-    assert "MSD Hippocampus" in text and "Heart" not in text and "gtgm reproduce" in text
-    assert "not run" not in text
+    assert "MSD Hippocampus" in text and "Heart" not in text
+    assert "not run" not in text and "phantom" not in text
     assert readme_table([]).startswith("Nothing has been measured")
+
+
+def test_the_readme_table_says_once_what_all_rows_share() -> None:
+    def header(results: list[Result]) -> tuple[str, str]:
+        lines = readme_table(results).splitlines()
+        return lines[0], next(line for line in lines if line.startswith("| dataset"))
+
+    same = [run("random", 0.8), run("gtgm", 0.9)]
+    title, columns = header(same)
+    assert title.endswith("(real data; corrected, unet, cpu)**")
+    assert "setting" not in columns and "data |" not in columns and "command" not in columns
+    assert "gtgm reproduce" not in readme_table(same)
+    title, columns = header([*same, run("gtgm", 0.1, protocol="as_released", id="r")])
+    assert title.endswith("(real data)**") and "| setting |" in columns
+    neuron = neurons("gtgm", "FIB25", waterz={"voi_sum": 1.5})
+    title, columns = header([neuron])
+    assert title.endswith("; not reported)**") and "reported" not in columns
+    assert "gap" not in columns and "| post-processing | method |" in columns
+
+
+def test_the_readme_has_reference_systems_on_its_datasets_in_a_collapsed_block() -> None:
+    text = readme_table([run("gtgm", 0.9)])
+    block = text.split("<details>\n<summary>")[1]
+    assert block.startswith(f"{HEADING}</summary>\n\n|") and "\n\n</details>" in block
+    rows = [line for line in block.splitlines() if line.startswith("| MSD")]
+    assert rows and all("MSD Hippocampus" in row for row in rows)
+    assert HEADING not in readme_table([neurons("gtgm", "FIB25", waterz={"voi_sum": 1.5})])
 
 
 def test_update_readme_changes_only_what_is_between_the_markers(tmp_path: Path) -> None:
@@ -246,11 +385,8 @@ def test_the_readme_of_this_project_is_in_step_with_the_published_results() -> N
     assert shown == readme_table(load_results([paths.MEASURED])), "run gtgm.tables.update_readme()"
 
 
-def test_bad_requests_are_refused(tmp_path: Path) -> None:
+def test_bad_requests_are_refused() -> None:
     with pytest.raises(SettingsError, match="unknown modality"):
         build_table("PET", [])
-    with pytest.raises(ResultError, match="no reported numbers"):
-        load_reported(tmp_path / "absent.csv")
-    (tmp_path / "short.csv").write_text("method,value\nGTGM,1\n")
-    with pytest.raises(ResultError, match="lacks the columns"):
-        load_reported(tmp_path / "short.csv")
+    with pytest.raises(SettingsError, match="unknown method 'gtgm2'"):
+        build_table("MRI", [run("gtgm2", 0.5)])
