@@ -368,7 +368,7 @@ def _add_publish(commands: Any) -> None:
         commands,
         "publish",
         _publish,
-        "copy results and figures of runs to results/ and update the README table",
+        "copy results and figures of runs to results/, render README table and findings",
         "gtgm publish runs/demo/cpu",
     )
     parser.add_argument("chosen", nargs="+", help="run folders, result files or ids")
@@ -376,7 +376,11 @@ def _add_publish(commands: Any) -> None:
 
 def _publish(options: argparse.Namespace) -> int:
     from gtgm import paths
-    from gtgm.results import publish
+    from gtgm.figures_study import write_study_figures
+    from gtgm.findings import write_findings
+    from gtgm.findings.study import DATASET, FEWEST
+    from gtgm.reported import load_reported
+    from gtgm.results import load_results, publish
     from gtgm.tables import update_readme
 
     written = publish(options.chosen)
@@ -386,6 +390,9 @@ def _publish(options: argparse.Namespace) -> int:
             with paths.atomic(target) as temporary:
                 shutil.copyfile(figure, temporary)
             written.append(target)
+    results = load_results([paths.MEASURED])
+    written += write_study_figures(results, DATASET, FEWEST)
+    written.append(write_findings(results, load_reported()))
     for path in written:
         print(path)
     update_readme()

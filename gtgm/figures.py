@@ -11,15 +11,13 @@ from functools import wraps
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from gtgm import paths
 from gtgm.results import Result
-from gtgm.style import COLUMN, METHOD_COLORS, METHOD_LABELS, PAGE, PALETTE, class_colors, styled
+from gtgm.style import COLUMN, PAGE, PALETTE, class_colors, styled
 
 # name, axis that is cut, axes of the picture's rows and columns
 _PLANES = (("axial", 0, (1, 2)), ("coronal", 1, (0, 2)), ("sagittal", 2, (0, 1)))
@@ -177,42 +175,6 @@ def caption_gallery(slices: Sequence[np.ndarray], texts: Sequence[str], columns:
 
 
 @_in_style
-def label_efficiency(frame: pd.DataFrame, title: str = "") -> Figure:
-    """Score against label fraction per method, every run a dot and the mean a line.
-
-    Args:
-        frame: columns ``method``, ``fraction`` and ``dice`` (shares), one row per run; see
-            :func:`runs_frame`.
-        title: above the figure.
-    """
-    figure = Figure(figsize=(COLUMN, 3.2))
-    axes = figure.subplots()
-    for method, runs in frame.groupby("method", sort=False):
-        color = METHOD_COLORS.get(method, PALETTE[2])
-        means = runs.groupby("fraction")["dice"].mean()
-        axes.plot(
-            100 * means.index, 100 * means, color=color, label=METHOD_LABELS.get(method, method)
-        )
-        axes.plot(100 * runs["fraction"], 100 * runs["dice"], "o", color=color, alpha=0.7, ms=5)
-    axes.set_xscale("log")
-    axes.set_xticks(sorted(100 * frame["fraction"].unique()))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set(xlabel="training labels used (%)", ylabel="Dice (%), foreground mean", title=title)
-    axes.legend()
-    return figure
-
-
-def runs_frame(results: Sequence[Result], dataset: str) -> pd.DataFrame:
-    """``method``, ``fraction``, ``draw`` and ``dice`` of the fine-tuning runs of one dataset."""
-    rows = [
-        {"method": r.method, "fraction": r.fraction, "draw": r.draw, "dice": r.summary["dice"]}
-        for r in results
-        if r.stage == "finetune" and r.dataset == dataset and r.summary.get("dice") is not None
-    ]
-    return pd.DataFrame(rows, columns=["method", "fraction", "draw", "dice"])
-
-
 def save_figure(figure: Figure, path: str | Path, caption: str = "", credit: str = "") -> Path:
     """Write ``<path>.png`` and ``<path>.pdf``, each atomically.
 

@@ -101,6 +101,12 @@ def _git(folder: Path, *command: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+def machine_name(hardware: dict[str, Any]) -> str:
+    """A result's ``hardware`` in words."""
+    parts = [hardware.get("cpu"), f"{hardware.get('cores')} cores", f"{hardware.get('ram_gb')} GB"]
+    return ", ".join(str(p) for p in [*parts, hardware.get("gpu")] if p)
+
+
 def _hardware() -> dict[str, Any]:
     import torch
 

@@ -18,8 +18,11 @@ from PIL import Image
 from gtgm import figures, paths, tables
 from gtgm.batch.units import EXECUTED
 from gtgm.datasets import registry
+from gtgm.figures_study import study_figures
+from gtgm.provenance import machine_name
 from gtgm.references import reference_table
 from gtgm.results import Result
+from gtgm.statistics import select, settings_of
 from gtgm.style import styled
 from gtgm.table import Table
 
@@ -63,7 +66,7 @@ def build_report(run_folder: str | Path, results: Iterable[Result], out: str | P
             for r in results
             if r.settings.get("include_test") or r.settings.get("select_on_test")
         ],
-        hardware=sorted({_hardware(r) for r in results if r.hardware}),
+        hardware=sorted({machine_name(r.hardware) for r in results if r.hardware}),
         commits=sorted({r.commit for r in results if r.commit}),
         seconds=sum(r.wall_seconds or 0 for r in results),
         memory=max((r.peak_memory_gb or 0 for r in results), default=0),
@@ -126,13 +129,12 @@ def _drawn(results: Sequence[Result]) -> Iterable[tuple[str, Figure]]:
                 figures.loss_curves(result),
             )
     for name in _names(r for r in results if r.source == "real"):
-        frame = figures.runs_frame([r for r in results if r.source == "real"], name)
-        if frame["fraction"].nunique() > 1:
-            title = registry.get(name).title
-            yield (
-                f"Dice against the share of labels, {title}",
-                figures.label_efficiency(frame, title),
-            )
+        for setting in settings_of(results, name):
+            runs = select(results, name, setting=setting)
+            if setting.source == "real" and runs:
+                fewest = min(run.fraction for run in runs)
+                for caption, draw in study_figures(results, name, fewest, setting).values():
+                    yield caption, draw()
 
 
 def _export_notebooks(
@@ -191,12 +193,6 @@ def _names(results: Iterable[Result]) -> list[str]:
 
 def _titles(results: Iterable[Result]) -> list[str]:
     return [registry.get(name).title for name in _names(results)]
-
-
-def _hardware(result: Result) -> str:
-    machine = result.hardware
-    parts = [machine.get("cpu"), f"{machine.get('cores')} cores", f"{machine.get('ram_gb')} GB"]
-    return ", ".join(str(p) for p in [*parts, machine.get("gpu")] if p)
 
 
 def _data_uri(png: bytes) -> str:

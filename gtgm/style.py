@@ -9,8 +9,6 @@ import matplotlib as mpl
 
 #: Okabe and Ito's palette, told apart with any colour vision; black and grey are for lines of text.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
-METHOD_COLORS = {"random": "#7F7F7F", "gtgm": "#0072B2"}
-METHOD_LABELS = {"random": "random initialisation", "gtgm": "GTGM"}
 #: Widths in inches: a column, and the full width of a page.
 COLUMN, PAGE = 4.5, 9.0
 DPI = 150

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -33,11 +32,6 @@ FIGURES = {
         NOISE, LABEL, np.roll(LABEL, 1, 1), (3, 1, 1), ["a", "b"], "t"
     ),
     "captions": lambda: figures.caption_gallery([np.eye(8)] * 4, ["a long caption " * 8] * 4),
-    "efficiency": lambda: figures.label_efficiency(
-        pd.DataFrame(
-            {"method": ["random", "gtgm"] * 2, "fraction": [0.1, 0.1, 1, 1], "dice": [0.7] * 4}
-        )
-    ),
 }
 
 
@@ -97,17 +91,6 @@ def test_captions_are_shown_whole() -> None:
     assert shown.split() == ("a long caption " * 8).split()
     figure = figures.caption_gallery([np.eye(4)], [text])
     assert figure.axes[0].texts[0].get_text().split() == text.split()
-
-
-def test_runs_frame_takes_the_dataset_and_the_stage() -> None:
-    results = [
-        Result("a", "finetune", "x", "real", "gtgm", fraction=0.1, draw=1, summary={"dice": 0.5}),
-        Result("b", "finetune", "y", "real", "gtgm", fraction=0.1, summary={"dice": 0.6}),
-        Result("c", "pretrain", "x", "real", "gtgm", summary={"r@1": 0.6}),
-    ]
-    frame = figures.runs_frame(results, "x")
-    assert frame.to_dict("records") == [{"method": "gtgm", "fraction": 0.1, "draw": 1, "dice": 0.5}]
-    assert figures.runs_frame([], "x").empty
 
 
 def test_saving_keeps_caption_and_credit_and_writes_both_formats(tmp_path: Path) -> None:

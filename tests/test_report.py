@@ -46,14 +46,15 @@ def read(path: Path) -> Page:
     return page
 
 
+STUDY = {"backbone": "unet", "protocol": "corrected", "profile": "cpu", "fold": 0, "seed": 0}
 RESULTS = [
     Result("pre", "pretrain", ["Task02_Heart", "Task04_Hippocampus"], "real", "gtgm",
            curves={"total": [[0, 3.0], [10, 1.0]]}, hardware={"cpu": "A & B", "cores": 2},
            wall_seconds=61.0, peak_memory_gb=1.5, commit="abc"),
     Result("hip-10", "finetune", "Task04_Hippocampus", "real", "gtgm", fraction=0.1, draw=0,
-           n_train=21, n_test=52, summary={"dice": 0.85, "dice/anterior": 0.86}),
+           n_train=21, n_test=52, summary={"dice": 0.85, "dice/anterior": 0.86}, **STUDY),
     Result("hip-100", "finetune", "Task04_Hippocampus", "real", "gtgm", fraction=1.0, draw=0,
-           n_train=208, n_test=52, summary={"dice": 0.86}, command="gtgm <b>&"),
+           n_train=208, n_test=52, summary={"dice": 0.86}, command="gtgm <b>&", **STUDY),
     Result("liver", "finetune", "Task03_Liver", "phantom", "random", fraction=0.1, draw=0,
            n_train=2, n_test=2, summary={"dice": 0.5}),
 ]  # fmt: skip

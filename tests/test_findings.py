@@ -1,0 +1,233 @@
+"""The page of findings: verdicts follow from the numbers, and nothing is invented."""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from study_results import DATASET, draws, run, study
+
+from gtgm import paths
+from gtgm.findings import findings_page, words, write_findings
+from gtgm.findings.answers import QUESTIONS, best_pretraining
+from gtgm.findings.neurons import neuron_lines
+from gtgm.label_curves import Saving
+from gtgm.methods import METHODS
+from gtgm.reported import load_reported
+from gtgm.results import load_results
+from gtgm.statistics import Comparison, compare_all, correct, paired
+
+REPORTED = load_reported()
+TEN = np.linspace(-0.004, 0.004, 10)
+
+
+def comparison(differences, p_corrected: float | None = None) -> Comparison:
+    scores = tuple((0.8, 0.8 + d) for d in differences)
+    return Comparison("gtgm", "random", tuple((0, i) for i in range(len(scores))), scores, 0,
+                      p_corrected, p_corrected)  # fmt: skip
+
+
+def page(results) -> str:
+    return findings_page(list(results), REPORTED)
+
+
+def section(text: str, title: str) -> str:
+    return re.split(r"^## ", text.split(f"## {title}\n", 1)[1], flags=re.M)[0]
+
+
+def answer(text: str, question: str) -> str:
+    """Verdict on a question."""
+    return re.search(rf"\*\*{re.escape(question)} (.*?)\.\*\*", text).group(1)
+
+
+@pytest.mark.parametrize(
+    ("shift", "p", "expected"),
+    [
+        (0.02, 0.01, words.SHOWN),
+        (-0.02, 0.01, words.OPPOSITE),
+        (0.02, 0.06, words.HINT),
+        (0.0, 0.9, words.NOT_SHOWN),
+    ],
+)
+def test_a_verdict_needs_the_interval_and_the_test(shift, p, expected) -> None:
+    both = comparison(TEN + shift, p)
+    assert words.verdict(comparison(TEN[::2] + shift), both) == expected
+    mirrored = {words.SHOWN: words.OPPOSITE, words.OPPOSITE: words.SHOWN}.get(expected, expected)
+    assert words.verdict(comparison(TEN[::2] + shift), both, better=-1) == mirrored
+
+
+def test_a_verdict_is_careful_where_the_two_disagree_or_one_is_missing() -> None:
+    gain, loss, nothing = comparison(TEN + 0.02, 0.01), comparison(TEN - 0.02, 0.01), TEN[::2]
+    assert words.verdict(comparison(nothing), gain) == words.HINT
+    assert words.verdict(comparison(TEN[::2] + 0.02), loss) == words.NOT_SHOWN
+    assert words.verdict(None, gain) == words.NOT_CONFIRMED
+    assert words.verdict(None, None) == words.NOT_MEASURED
+    one = comparison([0.1])
+    assert words.verdict(one, one) == words.NOT_SHOWN
+
+
+def test_a_comparison_chosen_beforehand_is_judged_by_its_interval() -> None:
+    for shift, expected in ((0.02, words.SHOWN), (-0.02, words.OPPOSITE), (0, words.NOT_SHOWN)):
+        assert words.verdict_of_one(comparison(TEN[::2] + shift)) == expected
+    assert words.verdict_of_one(None) == words.NOT_CONFIRMED
+
+
+def test_numbers_are_written_as_people_read_them() -> None:
+    found = comparison([0.01, 0.02, 0.03])
+    assert words.signed(-0.5) == "−0.50" and words.number(None) == "–"
+    assert words.difference(found) == "+2.00 [−0.48, +4.48]"
+    assert words.in_words(found) == "+2.00 points (3 pairs, 95 % interval −0.48 to +4.48)"
+    assert words.difference(comparison([0.01])) == "+1.00" and words.difference(None) == "–"
+    assert "no interval" in words.in_words(comparison([0.01]))
+    assert [words.p_value(p) for p in (None, 1, 0.541, 0.0625, 0.0002)] == [
+        "–", "1", "0.54", "0.0625", "< 0.001"]  # fmt: skip
+    assert [words.listed(range(n)) for n in range(4)] == ["–", "0", "0 and 1", "0, 1 and 2"]
+    saved = Saving(2, 208, 2.2, 1, float("inf"))
+    assert [words.factor(f, saved) for f in (saved.low, saved.factor, saved.high)] == [
+        "none", "2.2", "> 104, beyond the measured range"]  # fmt: skip
+
+
+def test_the_best_pretraining_is_chosen_on_fold_0_alone() -> None:
+    results = [*draws("random", [0.9] * 2), *draws("byol", [0.7, 0.8]), *draws("gtgm", [0.74, 0.8])]
+    lure = draws("byol", [0.95] * 5, fold=1) + draws("byol", [0.95], fraction=0.1)
+    assert best_pretraining(results + lure) == "gtgm"
+    assert best_pretraining(lure) is None
+    ties = draws("gtgm", [0.8]) + draws("byol", [0.8])
+    assert best_pretraining(ties) == "byol"  # the first in the order of tables
+
+
+def test_clear_gains_are_shown_and_targets_met() -> None:
+    text = page(study(gain=3))
+    assert answer(text, "Does pretraining help at all?") == "Shown"
+    assert answer(text, "Does it take more than metadata?") == "Shown"
+    assert answer(text, "Does L_VR help?") == "Shown"
+    assert answer(text, "Does GTGM beat a strong method without text?") == "The opposite is shown"
+    assert "PCRLv2 has the highest mean on fold 0" in text
+    targets = section(text, "Targets")
+    assert targets.count("| yes |") == 5 and "**no**" not in targets
+
+
+def test_without_gains_nothing_is_shown_and_targets_are_missed() -> None:
+    text = page(study(gain=0))
+    assert answer(text, "Does pretraining help at all?") == "Not shown"
+    verdicts = {answer(text, question) for question, *_ in QUESTIONS}
+    assert verdicts <= {"Not shown", "A hint, not shown"}
+    low = [run(r.method, r.summary["dice"] - 0.1, fold=r.fold, draw=r.draw, fraction=r.fraction,
+               n_train=r.n_train) for r in study(gain=0)]  # fmt: skip
+    assert section(page(low), "Targets").count("**no**") == 5
+
+
+def test_every_number_of_the_main_table_is_that_of_the_statistics() -> None:
+    results = study()
+    text = section(page(results), "All methods with 1 % of the labels")
+    rows = {cells[0]: cells for line in text.splitlines() if line.startswith("| ")
+            if (cells := [c.strip() for c in line.strip("|").split("|")])}  # fmt: skip
+    overall = compare_all(results, DATASET, 0.01)
+    for c in overall:
+        cells = rows[METHODS[c.method].label]
+        folds = [paired(results, c.method, dataset=DATASET, fraction=0.01, fold=f) for f in (0, 1)]
+        assert [cells[2], cells[4], cells[5]] == [words.difference(x) for x in (*folds, c)]
+        assert cells[1].startswith(f"{100 * folds[0].mean_method:.1f} ± ")
+        assert cells[3].startswith(f"{100 * folds[1].mean_method:.1f} ± ")
+        assert cells[6:] == [words.p_value(c.p_corrected), words.signed(c.effect)]
+    assert "Not measured: GTGM, BLIP and BioBERT." in text
+
+
+def test_questions_are_corrected_as_one_family() -> None:
+    results = study()
+    family = correct(
+        [paired(results, m, o, dataset=DATASET, fraction=0.01) for _, m, o, _ in QUESTIONS]
+    )
+    text = section(page(results), "In short")
+    for (question, *_), found in zip(QUESTIONS, family, strict=True):
+        line = next(line for line in text.splitlines() if question in line)
+        assert line.endswith(f"p = {words.p_value(found.p_corrected)}.")
+    assert f"corrected for the {len(QUESTIONS)} questions" in text
+
+
+def test_one_fold_confirms_nothing_and_leaves_targets_open() -> None:
+    text = page(study(gain=3, folds=(0,)))
+    assert answer(text, "Does pretraining help at all?") == "Not confirmed: one fold only"
+    assert answer(text, "Does text help?") == "Not confirmed: one fold only"
+    assert section(text, "Targets").count("open") == 5
+
+
+def test_what_is_missing_is_said_to_be_missing() -> None:
+    text = page([])
+    assert {answer(text, question) for question, *_ in QUESTIONS} == {"Not measured"}
+    for title in ("All methods with 1 % of the labels", "More labels", "Labels saved", "Neurons"):
+        assert section(text, title).strip().startswith("Not measured")
+    assert "nan" not in text.lower() and "None" not in text and "figures/" not in text
+
+
+def test_the_reported_gain_is_recomputed_from_the_reported_numbers() -> None:
+    cells = REPORTED[(REPORTED["modality"] == "CT") & (REPORTED["fraction"] == 0.01)]
+    means = cells.groupby("method")["value"].mean()
+    text = section(page(study()), "Beside the paper's claim")
+    assert f"{means['GTGM'] - means['Random Init']:+.2f} points at 1 %" in text
+    assert "no random initialisation is reported" in text
+    assert "lies below it at 1 %, below it at 10 % and" in text
+    assert "The baseline here is above the reported method" in text
+    weak = page(draws("random", [0.3, 0.4]) + draws("gtgm", [0.5, 0.61]))
+    assert "is not above the reported method" in section(weak, "Beside the paper's claim")
+
+
+def neurons(method: str, draw: int, waterz: float, multicut: float):
+    metrics = [{"case": "FIB25", "class": name, "metric": "voi_sum", "value": value}
+               for name, value in (("waterz", waterz), ("multicut", multicut))]  # fmt: skip
+    return run(method, None, stage="neurons", dataset="FIB25", draw=draw, fraction=0.1,
+               metrics=metrics)  # fmt: skip
+
+
+def test_neurons_are_compared_per_post_processing_and_lower_is_better() -> None:
+    values = [(1.9, 1.8, 1.5, 1.6), (1.8, 1.7, 1.6, 1.5), (2.0, 1.8, 1.4, 1.7)]
+    results = []
+    for draw, (a, b, c, d) in enumerate(values):
+        results += [neurons("random", draw, a, c), neurons("gtgm", draw, b, d)]
+    text = "\n".join(neuron_lines(results))
+    assert "| FIB-25 | 10 % | waterz | 3 | 1.900 | 1.767 | −0.133 [−0.277, +0.010] | 0.5 |" in text
+    assert "lower in 1 of 2 comparisons" in text and "**not shown**" in text
+    assert "0.25 with 3 pairs" in text
+    published = run("published", None, stage="neurons", dataset="FIB25", fraction=None)
+    assert neuron_lines([*results, published]) == neuron_lines(results)
+
+
+def test_many_clear_repetitions_of_neurons_are_shown() -> None:
+    results = [
+        neurons(method, draw, 1.5 + 0.01 * draw - gain, 1.4)
+        for draw in range(10)
+        for method, gain in (("random", 0), ("gtgm", 0.2 + 0.001 * draw))
+    ]
+    assert "p ≤ 0.05 in 1: **shown**" in "\n".join(neuron_lines(results))
+
+
+def test_different_settings_and_uncommitted_code_are_named() -> None:
+    odd = run("gtgm", 0.8, settings={"steps": 900}, commit="fedcba9876543210-dirty")
+    text = section(page([run("random", 0.8, settings={"steps": 600}), odd]), "What was run")
+    assert "not the same for all: steps" in text and "`fedcba9876` with changes" in text
+    assert "the same for all runs" in page(study())
+
+
+def test_the_order_of_results_does_not_matter_and_the_file_is_the_page(tmp_path: Path) -> None:
+    results = study()
+    shuffled = random.Random(0).sample(results, len(results))
+    text = write_findings(shuffled, REPORTED, tmp_path / "README.md").read_text(encoding="utf-8")
+    assert text == page(results) and text.endswith("\n")
+
+
+def test_tables_have_as_many_cells_in_every_row() -> None:
+    for lines in re.findall(r"(?:^\|.*\n)+", page(study()), flags=re.M):
+        assert len({line.count("|") for line in lines.splitlines()}) == 1
+
+
+def test_the_published_page_is_in_step_with_the_published_results() -> None:
+    published = paths.RESULTS / "README.md"
+    if not published.is_file():
+        pytest.skip("no page of findings has been published")
+    text = published.read_text(encoding="utf-8")
+    assert text == page(load_results([paths.MEASURED])), "run gtgm.findings.write_findings"
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        assert (published.parent / link).exists(), link
