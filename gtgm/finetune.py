@@ -93,13 +93,14 @@ def finetune(
     """
     if not cases:
         raise DataError("no labelled case to train on", expected="at least one")
+    steps = settings.steps + round(settings.steps_per_case * len(cases))
     precision = safe_precision(settings.precision, patch, DIVISOR[backbone])
     accelerator = make_accelerator(precision)
     torch.manual_seed(seed)
     network = build_segmenter(backbone, channels, len(classes) + 1, pretrained, **(sizes or {}))
     network = network.to(accelerator.device, memory_format=torch.channels_last_3d)
     optimizer = _optimizer(network, settings, pretrained is not None)
-    schedule = loop.make_schedule(optimizer, settings.schedule, settings.steps, settings.batch)
+    schedule = loop.make_schedule(optimizer, settings.schedule, steps, settings.batch)
     average = AveragedModel(network, multi_avg_fn=loop.warm_average(settings.ema))
     parts = {
         "network": network,
@@ -117,7 +118,7 @@ def finetune(
     augment = make_augmentation(settings, patch)
     criterion = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False, batch=True)
     trained, optimizer = accelerator.prepare(network, optimizer)
-    for step in loop.steps(start, settings.steps, "fine-tune", accelerator.is_main_process):
+    for step in loop.steps(start, steps, "fine-tune", accelerator.is_main_process):
         generator = step_generator(seed, step, accelerator.process_index)
         images, labels = _draw(cases, load, augment, patch, settings, generator)
         images = images.to(accelerator.device, memory_format=torch.channels_last_3d)
@@ -128,7 +129,7 @@ def finetune(
         if settings.sigmoid_output:
             scores = scores.sigmoid()
         loss = criterion(scores, labels.to(accelerator.device))
-        if pretrained and step < settings.decoder_first * settings.steps:
+        if pretrained and step < settings.decoder_first * steps:
             optimizer.param_groups[0]["lr"] = 0.0  # the schedule sets it anew after every step
         optimizer.zero_grad(set_to_none=True)
         accelerator.backward(loss)
@@ -137,9 +138,9 @@ def finetune(
         schedule.step()
         average.update_parameters(network)
         done = step + 1
-        if done % LOG_EVERY == 0 or done == settings.steps:
+        if done % LOG_EVERY == 0 or done == steps:
             curves["loss"].append([done, float(loss.detach())])
-        if done % settings.checkpoint_every == 0 or done == settings.steps:
+        if done % settings.checkpoint_every == 0 or done == steps:
             if settings.select_on_test and score is not None:
                 curves["selected"].append([done, parts["best"].offer(network, score(network))])
             if accelerator.is_main_process:

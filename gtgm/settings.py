@@ -144,6 +144,8 @@ class FinetuneSettings:
     """Stage 3, fine-tuning and evaluation on a labelled dataset.
 
     Attributes:
+        steps: of a training, to which ``steps_per_case`` are added for every labelled case: more
+            cases take longer to learn from.
         patch: voxels (z, y, x); empty for the dataset's own.
         spacing: working voxel size in mm (z, y, x); empty for each file's own, or in the paper's
             profile the dataset's.
@@ -164,6 +166,7 @@ class FinetuneSettings:
     """
 
     steps: int = 900
+    steps_per_case: float = 0.0
     batch: int = 4
     lr: float = 2e-3
     weight_decay: float = 1e-2
@@ -192,7 +195,9 @@ class FinetuneSettings:
         check_axes("finetune.flip_axes", self.flip_axes)
         check_axes("finetune.tta_axes", self.tta_axes)
         check_least("finetune", self, 1, "steps", "batch", "checkpoint_every")
-        check_least("finetune", self, 0, "weight_decay", "encoder_lr", "rotate", "zoom")
+        check_least(
+            "finetune", self, 0, "steps_per_case", "weight_decay", "encoder_lr", "rotate", "zoom"
+        )
         check_positive("finetune", self, "lr")
         check_choice("augmentation", self.augmentation, AUGMENTATIONS)
         check_choice("schedule", self.schedule, SCHEDULES)

@@ -98,6 +98,13 @@ def test_released_options_change_the_training(tmp_path):
         assert changed.curves["loss"] != plain
 
 
+def test_more_cases_may_get_more_steps(tmp_path):
+    settings = dataclasses.replace(FINE, steps=4, steps_per_case=1.5)
+    for cases, last in ((["1", "2"], 7), (["1"], 6)):
+        curve = train(tmp_path / str(last), settings, cases=cases).curves["loss"]
+        assert curve[-1][0] == last
+
+
 def test_the_decoder_may_learn_first(tmp_path):
     torch.manual_seed(5)
     start = save_pretrained(build_encoder("unet", 1, **SIZES), tmp_path / "encoder")
