@@ -14,10 +14,11 @@ import nbformat
 import pytest
 
 from gtgm import paths
-from gtgm.batch import execute
 from gtgm.batch.execute import ExecutionError, execute_notebook
+from gtgm.batch.execute import main as execute_unit
+from gtgm.batch.run import Run
 from gtgm.batch.snake import run_batch
-from gtgm.batch.status import state, states
+from gtgm.batch.status import failure, state, states
 from gtgm.batch.units import Unit, ordered, read_manifest, write_manifest
 from gtgm.errors import SettingsError
 
@@ -110,6 +111,10 @@ def test_a_batch_survives_failure_and_kill_and_runs_nothing_twice(
         run_batch(units, run)
     os.killpg(batch.pid, signal.SIGKILL)
     batch.wait()
+    limit = time.monotonic() + 60
+    while state(slow, run) == "running":  # until all processes of the batch have ended
+        assert time.monotonic() < limit
+        time.sleep(0.1)
     assert states(units, run) == {
         "first": "done", "slow": "to run", "bad": "to run", "after-bad": "to run"
     }  # fmt: skip
@@ -130,6 +135,7 @@ def test_a_batch_survives_failure_and_kill_and_runs_nothing_twice(
     assert report.code == 1 and report.failed == ["bad"]
     assert report.executed == ("slow", "bad")
     assert report.states["slow"] == "done" and report.states["after-bad"] == "to run"
+    assert failure(unit("bad"), run) == "ValueError: no organ in sight"
     assert [count(n) for n in ("first", "slow", "bad", "after-bad")] == [1, 1, 0, 0]
     assert first.executed(run).stat().st_mtime_ns == finished
     log = (run / "batch" / "logs" / "slow.log").read_text()
@@ -156,20 +162,15 @@ def test_a_batch_survives_failure_and_kill_and_runs_nothing_twice(
     (run / "bad.count").touch()
     assert run_batch(changed, run, dry_run=True).executed == ("after-bad",)
 
-
-def test_processes_that_a_killed_execution_left_are_ended(tmp_path: Path) -> None:
-    lock = tmp_path / "locks" / "unit"
-    sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
-    mine = subprocess.Popen(sleep, env={**os.environ, execute.MARK: str(lock.resolve())})
-    other = subprocess.Popen(sleep, env={**os.environ, execute.MARK: f"{lock.resolve()}-2"})
-    try:
-        time.sleep(0.5)  # until both carry their environment
-        with execute._alone(lock):
-            assert mine.poll() is not None
-            assert other.poll() is None
-    finally:
-        mine.kill()
-        other.kill()
+    # So does another code of the notebook, but not another date or another output of it.
+    os.utime(notebook)
+    content = nbformat.read(notebook, as_version=4)
+    content.cells[1].outputs = [nbformat.v4.new_output("stream", text="old")]
+    nbformat.write(content, notebook)
+    assert run_batch(units, run, dry_run=True).executed == ()
+    content.cells[1].source += "\nprint()"
+    nbformat.write(content, notebook)
+    assert set(run_batch(units, run, dry_run=True).executed) == {u.name for u in units}
 
 
 def test_a_dry_run_lists_units_and_changes_nothing(
@@ -188,8 +189,9 @@ def test_a_dry_run_lists_units_and_changes_nothing(
 
 
 def test_manifest_round_trip_keeps_order_and_values(notebook: Path, tmp_path: Path) -> None:
+    run = Run("Task02_Heart", "gtgm", 0.1, pool=("Task02_Heart",), changes={"text": {"seed": 1}})
     units = [Unit("a", str(notebook), {"fraction": 0.1, "patch": [1, 2]}, outputs=("x/y.json",)),
-             Unit("b", str(notebook), needs=("a",))]  # fmt: skip
+             Unit("b", str(notebook), needs=("a",), gpus=1, runs=(run, run))]  # fmt: skip
     read = read_manifest(write_manifest(units, tmp_path / "m.json"))
     assert list(read.values()) == units
     (tmp_path / "m.json").write_text("[]")
@@ -221,8 +223,11 @@ def test_a_unit_needs_an_existing_notebook_and_a_batch_a_known_profile(
 ) -> None:
     with pytest.raises(SettingsError, match="no such notebook"):
         write_manifest([Unit("a", "99_absent.ipynb")], tmp_path / "m.json")
-    with pytest.raises(SettingsError, match="no such profile"):
-        run_batch([Unit("a", str(notebook))], tmp_path, profile="moon")
+    (tmp_path / "broken.ipynb").write_text("{")
+    with pytest.raises(SettingsError, match="cannot be read as a notebook"):
+        write_manifest([Unit("a", str(tmp_path / "broken.ipynb"))], tmp_path / "m.json")
+    with pytest.raises(SettingsError, match="no such profile 'moon'.*kubernetes, local, slurm"):
+        run_batch([Unit("a", str(notebook))], tmp_path, cluster="moon")
     with pytest.raises(SettingsError, match="jobs is 0"):
         run_batch([Unit("a", str(notebook))], tmp_path, jobs=0)
 
@@ -232,3 +237,22 @@ def test_order_puts_needs_first_and_the_key_follows_the_parameters() -> None:
     assert [u.name for u in ordered(units)] == ["a", "b", "c"]
     assert Unit("a", "n", {"x": 1, "y": 2}).key == Unit("b", "n", {"y": 2, "x": 1}).key
     assert Unit("a", "n", {"x": 1}).key != Unit("a", "n", {"x": 2}).key
+
+
+def test_the_rule_of_a_unit_is_its_stage() -> None:
+    rules = {name: Unit("a", f"{name}.ipynb").rule for name in
+             ("00_quickstart", "01_text_generation", "02_pretraining", "03_finetuning",
+              "04_neuron_segmentation", "table_mri")}  # fmt: skip
+    assert list(rules.values()) == ["notebook", "text", "pretrain", "finetune", "neurons", "table"]
+    assert Unit("a", "02_pretraining.ipynb", gpus=1).rule == "pretrain_gpu"
+
+
+def test_an_execution_can_leave_a_copy_elsewhere(notebook: Path, tmp_path: Path) -> None:
+    unit = Unit("u", str(notebook), {"folder": str(tmp_path), "name": "u"})
+    manifest = write_manifest([unit], tmp_path / "m.json")
+    run, copy = tmp_path / "run", tmp_path / "storage" / "u.ipynb"
+    arguments = ["--manifest", str(manifest), "--unit", "u", "--folder", str(run)]
+    assert execute_unit([*arguments, "--output", str(copy)]) == 0
+    assert copy.read_bytes() == unit.executed(run).read_bytes()
+    assert execute_unit([*arguments, "--output", str(unit.executed(run))]) == 0
+    assert (tmp_path / "u.count").read_text() == "xx"

@@ -6,6 +6,8 @@ import argparse
 
 import pytest
 
+from gtgm.batch.plan import plan
+from gtgm.batch.units import write_manifest
 from gtgm.cli import _changes, main, make_parser
 from gtgm.errors import SettingsError
 
@@ -35,6 +37,8 @@ def test_every_command_has_help_with_an_example(path, parser):
         ["finetune", "Task04_Hippocampus", "--method", "clip"],
         ["reproduce", "--profile", "huge"],
         ["reproduce", "--prof", "demo"],
+        ["reproduce", "--folds", "0;1"],
+        ["status", "--tables", "mri"],
     ],
 )
 def test_unknown_words_are_refused(arguments, capsys):
@@ -56,6 +60,13 @@ def test_unknown_words_are_refused(arguments, capsys):
         (["finetune", "Task04_Hippocampus", "--fold", "7"], ["fold 7"]),
         (["segment", "a.nii.gz", "b.nii.gz", "--weights", "nowhere"], ["nowhere"]),
         (["reproduce", "--tables", "pet"], ["pet", "ct, mri, em"]),
+        (["reproduce", "--where", "metod=gtgm"], ["metod", "character 1 ", "method"]),
+        (["reproduce", "--where", "fold=3"], ["selects none", "fold: 0"]),
+        (["reproduce", "--folds", "0,9"], ["fold 9", "0 to 4"]),
+        (["reproduce", "--cluster", "moon"], ["moon", "kubernetes, local, slurm"]),
+        (["reproduce", "--profile", "hippocampus"], ["gtgm data get Task04_Hippocampus", "--data"]),
+        (["status", "--where", "dataset=Task04"], ["Task04", "did you mean"]),
+        (["status", "--jobs", "0"], ["jobs is 0"]),
         (["publish", "nothing-like-this"], ["nothing-like-this"]),
     ],
 )
@@ -87,3 +98,19 @@ def test_data_list_names_all_datasets(capsys):
 def test_verify_and_segment_real_data(shared_data, capsys):
     assert main(["data", "verify", "FIB25", "--data", str(shared_data)]) == 0
     assert "no problem" in capsys.readouterr().out
+
+
+def test_status_shows_the_plan_before_and_the_batch_after_its_start(tmp_path, capsys):
+    assert main(["status", "--runs", str(tmp_path), "--where", "dataset=Task02_Heart"]) == 0
+    out = capsys.readouterr().out
+    assert "Nothing has been started" in out
+    assert "0 of 4 units, 0 of 2 runs done" in out.splitlines()[-1]
+
+    units = plan("demo", ["mri"], folder=tmp_path)
+    write_manifest(units, tmp_path / "batch" / "manifest.json")
+    assert main(["status", "--runs", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert all(unit.name in out for unit in units)
+    assert f"0 of {len(units)} units" in out.splitlines()[-1]
+    assert main(["status", "--runs", str(tmp_path), "--where", "dataset=Task02_Heart"]) == 0
+    assert "0 of 4 units, 0 of 2 runs done" in capsys.readouterr().out

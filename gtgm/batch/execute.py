@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import logging
 import os
+import shutil
 import sys
 import time
 import warnings
@@ -14,16 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import papermill
-import psutil
 from papermill.exceptions import PapermillExecutionError
 
+from gtgm.batch.lock import alone, environment
 from gtgm.batch.status import missing_outputs
-from gtgm.batch.units import BATCH, failed_path, read_manifest
+from gtgm.batch.units import failed_path, lock_path, log_path, read_manifest
 from gtgm.errors import GTGMError, SettingsError
 
 KERNEL = "python3"
-#: Environment variable that a unit's processes inherit, with the path of the unit's lock.
-MARK = "GTGM_EXECUTION"
 
 
 class ExecutionError(GTGMError):
@@ -62,8 +61,8 @@ def execute_notebook(
     failed = failed_path(output)
     failed.unlink(missing_ok=True)
     # A bar that nobody watches would stay in the executed notebook as it was when it ended.
-    bars = _environment("TQDM_DISABLE", "1")
-    with _logged_to(log), bars, _environment("GTGM_UNIT", unit):
+    bars = environment("TQDM_DISABLE", "1")
+    with _logged_to(log), bars, environment("GTGM_UNIT", unit):
         try:
             papermill.execute_notebook(
                 notebook,
@@ -120,7 +119,7 @@ def run_unit(manifest: str | Path, name: str, folder: str | Path) -> Path:
     if name not in units:
         raise SettingsError(f"no unit is called {name!r}", where=manifest)
     unit, folder = units[name], Path(folder)
-    with _alone(folder / BATCH / "locks" / name):
+    with alone(lock_path(folder, name)):
         executed = execute_notebook(
             unit.source,
             unit.executed(folder),
@@ -139,26 +138,26 @@ def run_unit(manifest: str | Path, name: str, folder: str | Path) -> Path:
     return executed
 
 
-def log_path(folder: str | Path, unit: str) -> Path:
-    """Where the printed output of a unit goes."""
-    return Path(folder) / BATCH / "logs" / f"{unit}.log"
-
-
 def main(arguments: list[str] | None = None) -> int:
-    """What Snakemake calls for every unit: ``--manifest M --unit NAME --folder RUN``."""
+    """What Snakemake calls for every unit."""
     parser = argparse.ArgumentParser(prog="gtgm.batch.execute", description=main.__doc__)
     parser.add_argument("--manifest", required=True, help="file that lists the units")
     parser.add_argument("--unit", required=True, help="name of the unit to execute")
     parser.add_argument("--folder", required=True, help="run folder that receives the results")
+    parser.add_argument("--output", help="file that also receives the executed notebook")
     options = parser.parse_args(arguments)
     print(f"started   {options.unit}", flush=True)
     start = time.perf_counter()
     try:
         with _own_messages(log_path(options.folder, options.unit)):
-            run_unit(options.manifest, options.unit, options.folder)
+            executed = run_unit(options.manifest, options.unit, options.folder)
     except GTGMError as error:
         print(f"FAILED    {error}", file=sys.stderr, flush=True)
         return 1
+    if options.output and Path(options.output).resolve() != executed.resolve():
+        # Without a shared file system, Snakemake wants it in its own storage.
+        Path(options.output).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(executed, options.output)
     print(f"finished  {options.unit}  {time.perf_counter() - start:.0f} s", flush=True)
     return 0
 
@@ -203,51 +202,6 @@ def _own_messages(log: Path) -> Iterator[None]:
         finally:
             os.dup2(screen, 2)
             sys.stderr = before
-
-
-@contextlib.contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Be the only execution of this unit.
-
-    A killed batch may leave an execution at work: it is waited for, its lock goes with it. Or it
-    may leave just the kernel, whose files would mix with ours: that is ended.
-    """
-    import fcntl
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            print(f"waiting   {path.name}: an earlier batch still executes it", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        _end_leftovers(str(path.resolve()))
-        with _environment(MARK, str(path.resolve())):
-            yield
-
-
-def _end_leftovers(mark: str) -> None:
-    """End the processes that carry the mark of this unit: children of an execution that is gone."""
-    left = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.pid != os.getpid() and process.environ().get(MARK) == mark:
-                process.kill()
-                left.append(process)
-    psutil.wait_procs(left, timeout=30)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,10 @@ from pathlib import Path
 import psutil
 
 from gtgm import paths
-from gtgm.batch.status import DONE, FAILED, TO_RUN, missing_outputs, states
+from gtgm.batch.cluster import Profile, find_profile
+from gtgm.batch.lock import PATIENCE, take
+from gtgm.batch.overview import check_jobs, plan_table
+from gtgm.batch.status import DONE, FAILED, TO_RUN, failure, missing_outputs, states
 from gtgm.batch.units import BATCH, EXECUTED, Unit, ordered, write_manifest
 from gtgm.errors import SettingsError
 from gtgm.provenance import cores
@@ -28,7 +31,7 @@ class BatchReport:
     """How a batch ended.
 
     Attributes:
-        states: ``done``, ``failed`` or ``to run`` of every unit, by name.
+        states: ``done``, ``running``, ``failed`` or ``to run`` of every unit, by name.
         executed: names of the units that this batch executed, or would execute.
         seconds: wall time.
         code: exit code for the command line; 0 if every unit is done, or in a dry run.
@@ -51,7 +54,7 @@ def run_batch(
     jobs: int = 1,
     keep_going: bool = True,
     dry_run: bool = False,
-    profile: str = "local",
+    cluster: str | Path = "local",
 ) -> BatchReport:
     """Execute units, each once.
 
@@ -62,40 +65,38 @@ def run_batch(
     Args:
         units: in any order.
         folder: run folder; executed notebooks go to ``executed/``, logs to ``batch/logs/``.
-        jobs: units side by side; each gets its share of the cores, unless ``$OMP_NUM_THREADS`` is
-            set.
+        jobs: units side by side. On one machine each gets its share of the cores, unless
+            ``$OMP_NUM_THREADS`` is set.
         keep_going: go on with units that do not need a failed one.
         dry_run: only print what would run and how long it may take; changes nothing.
-        profile: folder of ``workflow/profiles``.
+        cluster: where: ``local``, ``slurm`` or ``kubernetes``, or a folder with a Snakemake profile
+            like those of ``workflow/profiles``.
 
     Raises:
-        SettingsError: units that contradict each other, or a batch already at work in the folder.
+        SettingsError: units that contradict each other, an unknown or unusable cluster, or a batch
+            already at work in the folder.
     """
     units, folder, start = ordered(units), Path(folder).resolve(), time.perf_counter()
-    if jobs < 1:
-        raise SettingsError(f"jobs is {jobs}", expected="a whole number of at least 1")
-    if not (paths.WORKFLOW / "profiles" / profile).is_dir():
-        raise SettingsError("there is no such profile", where=paths.WORKFLOW / "profiles" / profile)
+    check_jobs(jobs)
+    profile = find_profile(cluster)
     if dry_run:
         with tempfile.TemporaryDirectory() as temporary:
-            manifest = write_manifest(units, Path(temporary) / "manifest.json")
             there = folder if folder.is_dir() else Path(temporary)
-            names = _would_run(_command(units, manifest, there, jobs, keep_going, profile))
+            names = _would_run(_command(units, Path(temporary), there, jobs, keep_going, profile))
         now = states(units, folder)
-        print(_plan(units, now, names, jobs))
+        print(plan_table(units, now, names, jobs))
         return BatchReport(now, tuple(names), time.perf_counter() - start, 0)
 
     folder.mkdir(parents=True, exist_ok=True)
     with _only_batch(folder) as lock:
-        manifest = write_manifest(units, folder / BATCH / "manifest.json")
-        command = _command(units, manifest, folder, jobs, keep_going, profile)
+        command = _command(units, folder / BATCH, folder, jobs, keep_going, profile)
         names = _would_run(command)
         code = 0
         if names:
             # No other batch holds our lock, so a lock of Snakemake's is left from a killed one.
             if any((folder / ".snakemake" / "locks").glob("*")):
                 _call([*command, "--unlock"])
-            code = _execute([*command, "--quiet", "all"], folder, jobs, lock)
+            code = _execute([*command, "--quiet", "all"], lock)
     now = states(units, folder)
     failed = [u for u in units if now[u.name] == FAILED]
     seconds = time.perf_counter() - start
@@ -103,7 +104,7 @@ def run_batch(
     names = [name for name in names if now[name] != TO_RUN]
     print(f"{done} of {len(units)} units done, {len(names)} executed now, {seconds:.0f} s")
     for unit in failed:
-        print(f"failed: {unit.name}, see {unit.failed(folder)}")
+        print(f"failed: {unit.name}: {failure(unit, folder)}, see {unit.failed(folder)}")
     waiting = [name for name, state in now.items() if state == TO_RUN]
     if waiting:
         print(f"not run: {', '.join(waiting)}")
@@ -113,16 +114,37 @@ def run_batch(
 
 
 def _command(
-    units: Sequence[Unit], manifest: Path, folder: Path, jobs: int, keep_going: bool, profile: str
+    units: Sequence[Unit],
+    batch: Path,
+    folder: Path,
+    jobs: int,
+    keep_going: bool,
+    profile: Profile,
 ) -> list[str]:
+    """Write manifest and Snakefile into ``batch``, and give the call that executes them.
+
+    The Snakefile is a copy: where there is no shared file system, Snakemake hands on only what lies
+    below the folder that it works in.
+    """
+    manifest = write_manifest(units, batch / "manifest.json")
+    snakefile = paths.write_text(
+        batch / "Snakefile", (paths.WORKFLOW / "Snakefile").read_text(encoding="utf-8")
+    )
+    threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, cores() // jobs))
+    values = [f"manifest={manifest}", f"folder={folder}", f"threads={threads}"]
+    limits = ["--jobs", str(jobs)]
+    if profile.local:
+        memory = psutil.virtual_memory().total // 1_000_000
+        values.append(f"mem_mb={memory}")
+        limits = ["--cores", str(jobs * threads), "--resources", f"mem_mb={memory}", "gpu=1"]
     command = [
         sys.executable, "-m", "snakemake",
-        "--snakefile", str(paths.WORKFLOW / "Snakefile"),
+        "--snakefile", str(snakefile),
         "--directory", str(folder),
-        "--workflow-profile", str(paths.WORKFLOW / "profiles" / profile),
-        "--config", f"manifest={manifest}",
-        "--cores", str(jobs),
-        "--resources", f"mem_mb={psutil.virtual_memory().total // 1_000_000}",
+        "--workflow-profile", str(profile.folder),
+        "--default-storage-prefix", str(folder),
+        "--config", *values,
+        *limits,
     ]  # fmt: skip
     if keep_going:
         command.append("--keep-going")
@@ -140,16 +162,16 @@ def _would_run(command: list[str]) -> list[str]:
 
 
 def _call(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, env=_environment(1))
+    done = subprocess.run(command, capture_output=True, text=True, env=_environment())
     if done.returncode:
         last = (done.stderr or done.stdout).strip().splitlines()[-8:]
         raise SettingsError("Snakemake refuses the batch:\n" + "\n".join(last))
     return done.stdout + done.stderr
 
 
-def _execute(command: list[str], folder: Path, jobs: int, lock: int) -> int:
+def _execute(command: list[str], lock: int) -> int:
     """Run Snakemake to its end; an interrupt goes to it, and to the units."""
-    process = subprocess.Popen(command, env=_environment(jobs), pass_fds=(lock,))
+    process = subprocess.Popen(command, env=_environment(), pass_fds=(lock,))
     while True:
         try:
             return process.wait()
@@ -157,55 +179,21 @@ def _execute(command: list[str], folder: Path, jobs: int, lock: int) -> int:
             process.send_signal(signal.SIGINT)
 
 
-def _environment(jobs: int) -> dict[str, str]:
-    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores() // jobs))
+def _environment() -> dict[str, str]:
     # The units must import this very package, also where it is not installed.
     path = os.pathsep.join(p for p in (str(paths.ROOT), os.environ.get("PYTHONPATH")) if p)
-    return {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONPATH": path}
+    return {**os.environ, "PYTHONPATH": path}
 
 
 @contextlib.contextmanager
 def _only_batch(folder: Path) -> Iterator[int]:
     """Hold the folder's lock; Snakemake inherits it, so it lasts as long as either lives."""
-    import fcntl
-
     path = folder / BATCH / "lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
-        # A batch that was just killed may need a moment to end, hence some patience.
-        for pause in (0.1, 0.2, 0.5, 1, 2, None):
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if pause is None:
-                    raise SettingsError(
-                        "another batch is at work in this folder",
-                        where=folder,
-                        fix="wait until it ends",
-                    ) from None
-                time.sleep(pause)
+        # A batch that was just killed may need a moment to end.
+        if not take(file.fileno(), (*PATIENCE, 1, 2)):
+            raise SettingsError(
+                "another batch is at work in this folder", where=folder, fix="wait until it ends"
+            )
         yield file.fileno()
-
-
-def _plan(units: Sequence[Unit], now: dict[str, str], names: list[str], jobs: int) -> str:
-    """What a dry run prints."""
-    lines, total = [], 0.0
-    width = max([4, *(len(u.name) for u in units)])
-    for unit in units:
-        label = now[unit.name]
-        if unit.name in names:
-            total += unit.seconds
-            label = {DONE: "to run, changed", FAILED: "to run, failed before"}.get(label, TO_RUN)
-        lines.append(f"{unit.name:<{width}}  {label:<22} {_time(unit.seconds):>8}  {unit.notebook}")
-    head = f"{'unit':<{width}}  {'state':<22} {'estimate':>8}  notebook"
-    tail = f"{len(names)} of {len(units)} units to run, about {_time(total)} of work"
-    if jobs > 1:
-        tail += f", at least {_time(total / jobs)} with {jobs} jobs"
-    return "\n".join([head, *lines, tail])
-
-
-def _time(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

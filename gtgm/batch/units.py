@@ -10,12 +10,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import nbformat
+
 from gtgm import paths
+from gtgm.batch.run import Run
 from gtgm.errors import SettingsError
 from gtgm.hashing import settings_hash
 
 EXECUTED = "executed"
 BATCH = "batch"
+#: Snakemake's rule by the notebook's name; ``workflow/profiles`` give resources per rule.
+RULES = {
+    "01_": "text",
+    "02_": "pretrain",
+    "03_": "finetune",
+    "04_": "neurons",
+    "table_": "table",
+}
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,8 @@ class Unit:
         seconds: estimate of the time it takes.
         outputs: files that it writes, relative to the run folder.
         memory_gb: estimate of the memory it takes; units run side by side only if all fit.
+        gpus: that it needs to end in the estimated time.
+        runs: of the manifest that it trains and scores.
     """
 
     name: str
@@ -39,11 +52,21 @@ class Unit:
     seconds: float = 60.0
     outputs: tuple[str, ...] = ()
     memory_gb: float = 3.0
+    gpus: int = 0
+    runs: tuple[Run, ...] = ()
 
     @property
     def key(self) -> str:
-        """Hash of what is executed; a finished unit with another key runs again."""
+        """Hash of the notebook's name and parameters; with another one a finished unit runs
+        again."""
         return settings_hash(Path(self.notebook).name, self.parameters)
+
+    @property
+    def rule(self) -> str:
+        """Snakemake's rule: the stage, with ``_gpu`` where it needs one."""
+        name = Path(self.notebook).name
+        stage = next((rule for start, rule in RULES.items() if name.startswith(start)), "notebook")
+        return f"{stage}_gpu" if self.gpus else stage
 
     @property
     def source(self) -> Path:
@@ -64,8 +87,35 @@ def failed_path(executed: Path) -> Path:
     return executed.with_name(f"{executed.stem}.failed.ipynb")
 
 
+def code_hash(notebook: str | Path) -> str:
+    """Hash of a notebook's code cells; its outputs, its prose and its date do not enter.
+
+    Raises:
+        SettingsError: the file cannot be read as a notebook.
+    """
+    try:
+        cells = nbformat.read(notebook, as_version=4).cells
+    except Exception as error:
+        raise SettingsError(
+            f"cannot be read as a notebook ({type(error).__name__})",
+            where=notebook,
+            expected="a notebook of format 4",
+        ) from None
+    return settings_hash([cell.source for cell in cells if cell.cell_type == "code"])
+
+
+def log_path(folder: str | Path, unit: str) -> Path:
+    """Where the printed output of a unit goes."""
+    return Path(folder) / BATCH / "logs" / f"{unit}.log"
+
+
+def lock_path(folder: str | Path, unit: str) -> Path:
+    """File that is locked while a unit is executed."""
+    return Path(folder) / BATCH / "locks" / unit
+
+
 def write_manifest(units: Iterable[Unit], path: str | Path) -> Path:
-    """Check the units and write them as one JSON file.
+    """Check the units and write them, each with its runs, as one JSON file.
 
     Raises:
         SettingsError: a name is not unique or not usable as a file name, a need is unknown or
@@ -73,7 +123,11 @@ def write_manifest(units: Iterable[Unit], path: str | Path) -> Path:
     """
     units = list(units)
     _check(units)
-    rows = [{**dataclasses.asdict(u), "key": u.key, "source": str(u.source)} for u in units]
+    codes = {source: code_hash(source) for source in {u.source for u in units}}
+    rows = [
+        {**dataclasses.asdict(u), "rule": u.rule, "key": u.key, "code": codes[u.source]}
+        for u in units
+    ]
     return paths.write_json(path, {"units": rows})
 
 
@@ -86,17 +140,14 @@ def read_manifest(path: str | Path) -> dict[str, Unit]:
     try:
         rows = json.loads(Path(path).read_text(encoding="utf-8"))["units"]
         fields = {f.name for f in dataclasses.fields(Unit)}
-        units = [Unit(**{k: v for k, v in row.items() if k in fields}) for row in rows]
+        units = [Unit(**{k: _frozen(k, v) for k, v in row.items() if k in fields}) for row in rows]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SettingsError(
             f"is no manifest of a batch ({type(error).__name__})",
             where=path,
             fix="start the batch with `gtgm reproduce`, which writes it",
         ) from None
-    return {
-        u.name: dataclasses.replace(u, needs=tuple(u.needs), outputs=tuple(u.outputs))
-        for u in units
-    }
+    return {unit.name: unit for unit in units}
 
 
 def ordered(units: Iterable[Unit]) -> list[Unit]:
@@ -113,6 +164,13 @@ def ordered(units: Iterable[Unit]) -> list[Unit]:
         for unit in ready:
             done[unit.name] = waiting.pop(unit.name)
     return list(done.values())
+
+
+def _frozen(name: str, value: Any) -> Any:
+    """A field as it was before it went through JSON."""
+    if name == "runs":
+        return tuple(Run(**{**row, "pool": tuple(row["pool"])}) for row in value)
+    return tuple(value) if name in ("needs", "outputs") else value
 
 
 def _check(units: list[Unit]) -> None:

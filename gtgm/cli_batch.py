@@ -1,0 +1,120 @@
+"""The commands about a whole reproduction: ``gtgm reproduce`` and ``gtgm status``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from gtgm import paths
+from gtgm.batch.manifest import REPRODUCTIONS, TABLES
+from gtgm.models.encoder import BACKBONES
+from gtgm.settings import PROTOCOLS
+
+
+def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add both commands to the command line.
+
+    Args:
+        command: makes a parser from a name, the function that runs, a sentence and an example.
+    """
+    reproduce = command(
+        "reproduce",
+        _reproduce,
+        "run every experiment and write the report; continues where it stopped",
+        "gtgm reproduce --data data --tables mri\n"
+        "  gtgm reproduce --profile hippocampus --data data --where 'fold=0 and fraction<=10%'",
+    )
+    _common_options(reproduce)
+    reproduce.add_argument("--tables", default=",".join(TABLES), help="of ct,mri,em (default: all)")
+    reproduce.add_argument("--backbone", choices=BACKBONES, default=None, help="on real data")
+    reproduce.add_argument("--protocol", choices=PROTOCOLS, default="corrected")
+    reproduce.add_argument("--folds", type=_numbers, default=None, help="held out, such as 0,1")
+    reproduce.add_argument(
+        "--cluster",
+        default="local",
+        help="local, slurm, kubernetes, or a folder with a Snakemake profile (default: local)",
+    )
+    reproduce.add_argument("--dry-run", action="store_true", help="list what would run")
+    status = command(
+        "status",
+        _status,
+        "what of a reproduction is done, running or failed, and how long the rest takes",
+        "gtgm status --profile hippocampus --where 'method in (random, gtgm)'",
+    )
+    _common_options(status)
+
+
+def _common_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--profile",
+        choices=REPRODUCTIONS,
+        default="demo",
+        help="demo: phantoms, and real data with small sizes; hippocampus: all methods on real "
+        "MRI; paper: the paper's sizes (default: demo)",
+    )
+    parser.add_argument("--data", default=None, help="folder of real datasets; others are phantoms")
+    parser.add_argument("--runs", default=None, help="run folder (default: runs/<profile>)")
+    parser.add_argument(
+        "--where",
+        default="",
+        metavar="CONDITION",
+        help="some of the runs, such as 'dataset=Task04_Hippocampus and fraction<=10%%'",
+    )
+    parser.add_argument("--jobs", type=int, default=2, help="notebooks side by side (default: 2)")
+
+
+def _numbers(text: str) -> list[int]:
+    """``0,1`` → ``[0, 1]``."""
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of folds such as 0,1") from None
+
+
+def _folder(options: argparse.Namespace) -> Path:
+    return Path(options.runs or paths.runs_dir() / options.profile)
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from gtgm.batch.plan import plan
+    from gtgm.batch.snake import run_batch
+    from gtgm.report import build_report
+    from gtgm.results import load_results
+
+    folder = _folder(options)
+    units = plan(
+        options.profile,
+        [name.strip() for name in options.tables.split(",") if name.strip()],
+        options.data,
+        folder,
+        options.backbone,
+        options.protocol,
+        options.folds,
+        options.where,
+    )
+    report = run_batch(
+        units, folder, options.jobs, dry_run=options.dry_run, cluster=options.cluster
+    )
+    if options.dry_run:
+        return report.code
+    page = build_report(folder, load_results([folder]), folder / "report" / "index.html")
+    print(f"report: {page}")
+    return report.code
+
+
+def _status(options: argparse.Namespace) -> int:
+    from gtgm.batch.overview import status_table
+    from gtgm.batch.plan import plan
+    from gtgm.batch.units import BATCH, read_manifest
+    from gtgm.batch.where import restrict
+
+    folder = _folder(options)
+    manifest = folder / BATCH / "manifest.json"
+    if manifest.is_file():
+        units = restrict(list(read_manifest(manifest).values()), options.where)
+    else:
+        print(f"Nothing has been started in {folder}; this is the plan.")
+        units = plan(options.profile, data=options.data, folder=folder, where=options.where)
+    print(status_table(units, folder, options.jobs))
+    return 0
