@@ -36,7 +36,7 @@ class Cost:
 
 COSTS = {
     "demo": Cost(45, 20, 20, 25, piece=150),
-    "cpu": Cost(150, 170, 140, 290, piece=900),
+    "cpu": Cost(150, 170, 170, 290, piece=900),
     "paper": Cost(7200, 180000, 14400, 86400, piece=900, memory_gb=32.0, gpus=1),
 }
 #: Seconds that a notebook takes beside the work: kernel, imports, figures.
