@@ -22,6 +22,7 @@ from gtgm.stages import Study, caption, finetune, pretrain, run_neurons
 from gtgm.stages import pretraining as pretraining_stage
 from gtgm.stages.captioning import caption_pairs
 from gtgm.stages.finetuning import run_folder
+from gtgm.stages.pretraining import text_tower
 from gtgm.stages.published import score_published_file
 
 NAME = "Task04_Hippocampus"
@@ -355,3 +356,14 @@ def test_a_study_shares_its_volumes_with_its_other_methods(phantoms):
     case = mine.split(NAME).train(0)[0]
     assert other.volume(NAME, case) is mine.volume(NAME, case)
     assert run_folder(mine, NAME, "byol", 1.0, 0) != run_folder(mine, NAME, "barlow", 1.0, 0)
+
+
+def test_the_released_protocol_trains_the_last_layers_of_the_text_encoder(phantoms):
+    changes = {**FAST, "text": {"captioner": "describe", "encoder_steps": 5, "cases": 4}}
+    mine = Study((NAME,), protocol="as_released", runs=str(phantoms), changes=changes)
+    assert mine.settings("pretrain").text_layers == 1
+    tower = text_tower(mine, caption(mine))
+    assert any(p.requires_grad for p in tower.parameters())
+    frozen = Study((NAME,), runs=str(phantoms), changes=changes)
+    assert not list(text_tower(frozen, caption(frozen)).parameters())
+    assert text_tower(mine.of("byol"), caption(mine)) is None

@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gtgm import paths
-from gtgm.errors import SettingsError
 from gtgm.results import Result, load_result, measure
 from gtgm.settings import EMBEDDED
 from gtgm.stages.record import record
@@ -217,20 +216,9 @@ def _captioner(study: Study, folder: Path, cases: dict[str, list[str]]) -> Capti
 
 
 def load_text_encoder(study: Study, run: CaptionRun) -> TextEncoder:
-    """The text encoder that embedded the captions of a run.
-
-    Raises:
-        SettingsError: the captions say nothing, so none was needed.
-    """
-    settings = study.settings("text")
-    if settings.captioner == NONE:
-        raise SettingsError(
-            "captions that say nothing have no text encoder",
-            where="pretrain.text_layers",
-            fix="set it to 0, or choose another captioner",
-        )
-    embedded = settings.encoder == EMBEDDED
-    return TextEncoder.from_pretrained(run.folder / ENCODER if embedded else settings.encoder)
+    """The text encoder that embedded the captions of a run."""
+    encoder = study.settings("text").encoder
+    return TextEncoder.from_pretrained(run.folder / ENCODER if encoder == EMBEDDED else encoder)
 
 
 def _embed(study: Study, folder: Path, texts: list[str]) -> torch.Tensor:

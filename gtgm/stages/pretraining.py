@@ -21,6 +21,7 @@ from gtgm.results import Result, load_result, measure
 from gtgm.stages.captioning import CaptionRun, caption, load_text_encoder, text_folder
 from gtgm.stages.record import record
 from gtgm.stages.study import Study
+from gtgm.text.captioners import NONE
 from gtgm.text.tower import FrozenText, TrainedText
 from gtgm.views import make_view
 
@@ -111,7 +112,7 @@ def text_tower(study: Study, captions: CaptionRun) -> torch.nn.Module | None:
     layers = study.settings("pretrain").text_layers
     if not methods.get(study.method).uses_text:
         return None
-    if not layers:
+    if not layers or study.settings("text").captioner == NONE:  # nothing to learn from
         return FrozenText(captions.embeddings)
     return TrainedText(load_text_encoder(study, captions), captions.texts, layers)
 
