@@ -51,7 +51,7 @@ def _common_options(parser: argparse.ArgumentParser) -> None:
         choices=REPRODUCTIONS,
         default="demo",
         help="demo: phantoms, and real data with small sizes; hippocampus: all methods on real "
-        "MRI; paper: the paper's sizes (default: demo)",
+        "MRI; ablations: variants of GTGM on it; paper: the paper's sizes (default: demo)",
     )
     parser.add_argument("--data", default=None, help="folder of real datasets; others are phantoms")
     parser.add_argument("--runs", default=None, help="run folder (default: runs/<profile>)")

@@ -95,6 +95,15 @@ class Result:
         """Names of the datasets, whether one or a pool."""
         return [self.dataset] if isinstance(self.dataset, str) else list(self.dataset)
 
+    @property
+    def changes(self) -> str:
+        """Settings that were not the profile's, such as ``neurons.steps=2000``; empty if none."""
+        return ", ".join(
+            f"{stage}.{name}={value}"
+            for stage, changed in self.settings.get("changes", {}).items()
+            for name, value in changed.items()
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values in the order of the schema."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

@@ -176,7 +176,8 @@ def select(
 ) -> list[Result]:
     """Runs of one dataset and setting that count, sorted by method, fraction, fold, draw and seed.
 
-    Of several runs with the same of these, the newest counts. ``None`` means all.
+    Of several runs with the same of these, the newest counts, and runs whose settings are not those
+    of the profile do not. ``None`` means all.
 
     Raises:
         SettingsError: unknown method.
@@ -191,6 +192,7 @@ def select(
             and run.stage in _STAGES
             and run.method in methods.METHODS
             and _setting(run) == wanted
+            and not run.changes
             and None not in (run.fraction, run.fold, run.draw, run.seed)
             and method in (None, run.method)
             and fraction in (None, run.fraction)
@@ -209,7 +211,10 @@ def settings_of(results: Iterable[Result], dataset: str) -> list[Setting]:
     found = {
         _setting(run)
         for run in results
-        if run.dataset == dataset and run.stage in _STAGES and run.method in methods.METHODS
+        if run.dataset == dataset
+        and run.stage in _STAGES
+        and run.method in methods.METHODS
+        and not run.changes
     }
     return [Setting(*names) for names in sorted(s for s in found if all(s)) if names[-1] != "tiny"]
 

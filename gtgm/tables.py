@@ -57,8 +57,8 @@ def build_table(
 
     A block per dataset of the modality and label fraction, and in it a row per method: every
     method that was measured or reported, and GTGM in any case. Real and phantom data, protocols,
-    backbones and profiles never share a row. Datasets and fractions that are not in the paper
-    get a block if there is a result.
+    backbones, profiles and changed settings never share a row. Datasets and fractions that are not
+    in the paper get a block if there is a result.
 
     Columns of ``frame``: dataset, title, fraction, method, source, setting, n_train, n_test, runs,
     draws, seeds, folds, measured, measured_sd, difference, difference_sd, pairs, reported, gap,
@@ -251,7 +251,7 @@ def _postprocessings(runs: list[Result]) -> list[str]:
 
 
 def _setting(result: Result) -> tuple[str, str]:
-    parts = (result.protocol, result.backbone, result.profile)
+    parts = (result.protocol, result.backbone, result.profile, result.changes)
     return result.source, ", ".join(p for p in parts if p)
 
 

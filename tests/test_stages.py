@@ -127,6 +127,7 @@ def test_the_released_protocol_runs_and_says_what_it_did(phantoms):
     mine = study(phantoms, protocol="as_released")
     run = finetune(mine, NAME, "gtgm")
     assert run.settings["sigmoid_output"]
+    assert run.settings["changes"] == FAST
     assert run.curves["selected"]
     captions = caption(mine)
     test = mine.split(NAME).test(0)

@@ -147,6 +147,14 @@ def test_settings_are_found_without_those_for_looking() -> None:
     assert settings_of(results, DATASET) == [Setting(backbone="swin", profile="paper"), Setting()]
 
 
+def test_runs_with_other_settings_than_the_profiles_do_not_count() -> None:
+    changed = {"changes": {"pretrain": {"weight_vr": 1.0}}}
+    usual, other = run("gtgm", 0.8), run("gtgm", 0.9, settings=changed, id="x", started="2030")
+    assert other.changes == "pretrain.weight_vr=1.0"
+    assert select([usual, other], DATASET) == [usual]
+    assert not settings_of([other], DATASET)
+
+
 def test_of_several_versions_of_a_run_the_newest_counts() -> None:
     old = [run("gtgm", 0.1, draw=draw, id=f"old-{draw}", started="2024-01-01") for draw in range(5)]
     new = draws("gtgm", BETTER, started="2025-01-01")

@@ -390,3 +390,17 @@ def test_bad_requests_are_refused() -> None:
         build_table("PET", [])
     with pytest.raises(SettingsError, match="unknown method 'gtgm2'"):
         build_table("MRI", [run("gtgm2", 0.5)])
+
+
+def test_runs_with_changed_settings_have_rows_of_their_own():
+    changed = {"changes": {"finetune": {"steps": 50}}}
+    results = [run("gtgm", 0.8), run("gtgm", 0.7, id="short", settings=changed)]
+    rows = [
+        row
+        for row in rows_of(build_table("MRI", results), "Task04_Hippocampus", 0.01)
+        if row["method"] == "gtgm"
+    ]
+    assert {(row["measured"], row["setting"]) for row in rows} == {
+        (80.0, "corrected, unet, cpu"),
+        (70.0, "corrected, unet, cpu, finetune.steps=50"),
+    }

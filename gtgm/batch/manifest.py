@@ -18,7 +18,7 @@ from gtgm.methods import METHODS
 from gtgm.settings import check_choice
 
 TABLES = {"ct": "CT", "mri": "MRI", "em": "EM"}
-REPRODUCTIONS = ("demo", "hippocampus", "paper")
+REPRODUCTIONS = ("demo", "hippocampus", "ablations", "paper")
 HIPPOCAMPUS = "Task04_Hippocampus"
 #: Training of an EM dataset on its whole training range: as good as an hour allows, where the
 #: comparison of initialisations has a small, equal budget.
@@ -51,6 +51,8 @@ def _shares(methods: tuple[str, ...]) -> tuple[Share, ...]:
 CASES = {"demo": _shares(PAIR), "paper": _shares(REPORTED)}
 SECTIONS = (Share(0.75, FEW, PAIR), Share(0.1, FEW, PAIR))
 STUDY = (Share(0.01, 5, OFFLINE), Share(0.1, 2, KINDS), Share(1.0, 1, KINDS))
+#: What the variants of the ablations are compared with.
+ABLATED = (Share(0.01, FEW, PAIR),)
 #: Settings are chosen on the first fold; the second one confirms.
 STUDY_FOLDS = (0, 1)
 #: Beside the study where there is a GPU, at the paper's sizes.
@@ -73,8 +75,9 @@ def list_runs(
     on one dataset alone.
 
     Args:
-        reproduction: ``demo``, ``hippocampus`` or ``paper``.
-        tables: among ``ct``, ``mri``, ``em``; ``hippocampus`` is a study of MRI alone.
+        reproduction: ``demo``, ``hippocampus``, ``ablations`` (only what all of its variants are
+            compared with) or ``paper``.
+        tables: among ``ct``, ``mri``, ``em``; ``hippocampus`` and ``ablations`` are of MRI alone.
         data: folder of real datasets.
         backbone: of runs on real data; ``swin`` in ``paper`` and ``unet`` elsewhere by default.
         protocol: ``corrected`` or ``as_released``.
@@ -90,8 +93,9 @@ def list_runs(
         check_choice("table", table, TABLES)
     if not chosen:
         raise SettingsError("no table is named", expected=f"some of {', '.join(TABLES)}")
-    if reproduction == "hippocampus":
-        runs = _hippocampus(chosen, data, backbone)
+    if reproduction in ("hippocampus", "ablations"):
+        _check_study(reproduction, chosen, data)
+        runs = _hippocampus(backbone) if reproduction == "hippocampus" else _ablations(backbone)
     else:
         runs = [run for table in chosen for run in _table(reproduction, table, data, backbone)]
     if folds is not None:
@@ -132,11 +136,12 @@ def _table(
     return runs
 
 
-def _hippocampus(tables: Sequence[str], data: str | Path | None, backbone: str | None) -> list[Run]:
+def _check_study(reproduction: str, tables: Sequence[str], data: str | Path | None) -> None:
+    """Refuse a study of Hippocampus without MRI or without the real dataset."""
     if "mri" not in tables:
         raise SettingsError(
             f"the study has no part in the tables {', '.join(tables)}",
-            where="hippocampus",
+            where=reproduction,
             expected="mri among the tables",
         )
     if find(HIPPOCAMPUS, data) is None:
@@ -146,6 +151,14 @@ def _hippocampus(tables: Sequence[str], data: str | Path | None, backbone: str |
             expected=f"a folder {HIPPOCAMPUS} under --data or $GTGM_DATA",
             fix=f"run `gtgm data get {HIPPOCAMPUS} --to data`, then name the folder: --data data",
         )
+
+
+def _ablations(backbone: str | None) -> list[Run]:
+    common = {"pool": (HIPPOCAMPUS,), "profile": "cpu", "backbone": backbone or "unet"}
+    return _arm(HIPPOCAMPUS, ABLATED, **common)
+
+
+def _hippocampus(backbone: str | None) -> list[Run]:
     pool = (HIPPOCAMPUS,)
     runs = []
     for fold in STUDY_FOLDS:

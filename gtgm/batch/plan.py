@@ -12,6 +12,7 @@ from gtgm.batch.costs import COSTS, START, is_long, run_seconds
 from gtgm.batch.manifest import TABLES, list_runs
 from gtgm.batch.run import Run
 from gtgm.batch.units import Unit
+from gtgm.batch.variations import variation_units
 from gtgm.batch.where import select
 from gtgm.datasets import registry
 from gtgm.methods import METHODS, Method
@@ -53,6 +54,10 @@ def plan(
             units += planner.preparations(group)
             leaves += planner.leaves(group)
         units += leaves
+        if profile == "ablations":
+            needs = [unit.name for unit in leaves]
+            units += variation_units(runs, planner.common, needs)
+            continue  # variants share no row of a table
         name = f"table_{table}"
         needs = tuple(unit.name for unit in leaves)
         parameters = {"results": str(folder)}

@@ -25,6 +25,8 @@ RULES = {
     "02_": "pretrain",
     "03_": "finetune",
     "04_": "neurons",
+    "05_": "variants",
+    "06_": "variants",
     "table_": "table",
 }
 

@@ -52,6 +52,7 @@ def record(
     identity += [study.profile, path.parent.name.rpartition("-")[2]]
     sources = {o.source for o in opened}
     unit = os.environ.get("GTGM_UNIT")
+    values = settings if isinstance(settings, dict) else to_dict(settings)
     return save_result(
         path,
         **{
@@ -64,7 +65,7 @@ def record(
             "profile": study.profile,
             "fold": study.fold,
             "seed": study.seed,
-            "settings": settings if isinstance(settings, dict) else to_dict(settings),
+            "settings": values | ({"changes": study.changes} if study.changes else {}),
             "data": {"root": ", ".join(o.root.name for o in opened), "cases": cases},
             "wall_seconds": round(used.wall_seconds, 1),
             "peak_memory_gb": round(used.peak_memory_gb, 2),
