@@ -179,6 +179,27 @@ ABLATIONS: dict[str, tuple[Variant, ...]] = {
     ),
     "cases": _scaled("text.cases", "{cases} cases", 0.5, 0.125, of=CASES, least=2),
     "caption_grid": (Variant("grid of the protocol"), *_GRID[1:]),
+    "length": _scaled("pretrain.steps", "{pretrain.steps} steps of pretraining", 0.25, 4.0),
+    "views": (
+        Variant("changes of a view: {pretrain.operations}"),
+        *(
+            Variant("changes of a view: {pretrain.operations}", changes={"pretrain": change})
+            for change in ({"operations": 0}, {"operations": 3})
+        ),
+    ),
+    "transfer": (
+        Variant("encoder trained like the decoder"),
+        Variant("encoder learns at a tenth", changes={"finetune": {"encoder_lr": 0.1}}),
+        Variant("decoder first, a quarter", changes={"finetune": {"decoder_first": 0.25}}),
+        Variant(
+            "both",
+            changes={"finetune": {"encoder_lr": 0.1, "decoder_first": 0.25}},
+        ),
+        Variant(
+            "encoder stays as it is",
+            changes={"finetune": {"encoder_lr": 0.0}},
+        ),
+    ),
 }
 
 

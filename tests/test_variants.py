@@ -43,6 +43,9 @@ VARIED = {
     "backbone": set(),
     "cases": {"text.cases"},
     "caption_grid": {"text.grid_step"},
+    "length": {"pretrain.steps"},
+    "views": {"pretrain.operations"},
+    "transfer": {"finetune.encoder_lr", "finetune.decoder_first"},
 }
 
 
