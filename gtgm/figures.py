@@ -174,7 +174,6 @@ def caption_gallery(slices: Sequence[np.ndarray], texts: Sequence[str], columns:
     return figure
 
 
-@_in_style
 def save_figure(figure: Figure, path: str | Path, caption: str = "", credit: str = "") -> Path:
     """Write ``<path>.png`` and ``<path>.pdf``, each atomically.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch.nn import functional as F
 
@@ -98,6 +100,15 @@ def negative_cosine(prediction: torch.Tensor, target: torch.Tensor) -> torch.Ten
     """Mean of −cos of the rows of ``prediction`` and ``target`` (N, E), the target without gradient
     (Chen and He 2021, equation 1)."""
     return -F.cosine_similarity(prediction.float(), target.detach().float(), dim=1).mean()
+
+
+def siamese_loss(
+    predictor: Callable[[torch.Tensor], torch.Tensor], first: torch.Tensor, second: torch.Tensor
+) -> torch.Tensor:
+    """Each view's projection (N, E) predicted from the other's, without a gradient through it
+    (Chen and He 2021, equation 4)."""
+    forth = negative_cosine(predictor(first), second)
+    return (forth + negative_cosine(predictor(second), first)) / 2
 
 
 def _standardise(features: torch.Tensor, eps: float = 1e-5) -> torch.Tensor:

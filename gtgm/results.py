@@ -16,7 +16,7 @@ import math
 import re
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,16 @@ SCHEMA_VERSION = 1
 STAGES = ("text", "pretrain", "finetune", "neurons")
 SOURCES = ("real", "phantom")
 
-__all__ = ["Result", "load_results", "measure", "provenance", "publish", "save_result", "to_frame"]
+__all__ = [
+    "Result",
+    "load_results",
+    "measure",
+    "newest",
+    "provenance",
+    "publish",
+    "save_result",
+    "to_frame",
+]
 
 _RUN_COLUMNS = (
     "id", "stage", "dataset", "source", "method", "backbone", "protocol", "profile",
@@ -125,6 +134,19 @@ class Result:
             f"<div><b>{html.escape(self.id)}</b><br>{html.escape(head)} · {took}"
             f"<table>{cells}</table></div>"
         )
+
+
+def newest(
+    results: Iterable[Result], key: Callable[[Result], Any]
+) -> tuple[list[Result], list[Result]]:
+    """Of the runs with the same ``key``, the one that started last; and all the others.
+
+    Both keep the order of ``results``.
+    """
+    results = list(results)
+    last = {key(r): r for r in sorted(results, key=lambda r: (r.started or "", r.id))}
+    kept = [r for r in results if last[key(r)] is r]
+    return kept, [r for r in results if last[key(r)] is not r]
 
 
 def save_result(path: str | Path, **fields: Any) -> Result:

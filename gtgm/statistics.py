@@ -18,7 +18,7 @@ from scipy import stats
 
 from gtgm import methods
 from gtgm.errors import SettingsError
-from gtgm.results import Result
+from gtgm.results import Result, newest
 
 BASELINE = "random"
 #: Settings are chosen on the first fold, and the second confirms.
@@ -185,25 +185,25 @@ def select(
     if method is not None:
         methods.get(method)
     wanted = dataclasses.astuple(setting)
-    newest: dict[tuple, Result] = {}
-    for run in results:
-        if (
-            run.dataset == dataset
-            and run.stage in _STAGES
-            and run.method in methods.METHODS
-            and _setting(run) == wanted
-            and not run.changes
-            and None not in (run.fraction, run.fold, run.draw, run.seed)
-            and method in (None, run.method)
-            and fraction in (None, run.fraction)
-            and fold in (None, run.fold)
-        ):
-            key = (run.method, run.fraction, run.fold, run.draw, run.seed)
-            other = newest.get(key)
-            if other is None or _age(run) > _age(other):
-                newest[key] = run
     order = {name: i for i, name in enumerate(methods.METHODS)}
-    return [newest[key] for key in sorted(newest, key=lambda k: (order[k[0]], *k[1:]))]
+
+    def key(run: Result) -> tuple:
+        return order[run.method], run.fraction, run.fold, run.draw, run.seed
+
+    chosen = (
+        run
+        for run in results
+        if run.dataset == dataset
+        and run.stage in _STAGES
+        and run.method in methods.METHODS
+        and _setting(run) == wanted
+        and not run.changes
+        and None not in (run.fraction, run.fold, run.draw, run.seed)
+        and method in (None, run.method)
+        and fraction in (None, run.fraction)
+        and fold in (None, run.fold)
+    )
+    return sorted(newest(chosen, key)[0], key=key)
 
 
 def settings_of(results: Iterable[Result], dataset: str) -> list[Setting]:
@@ -326,10 +326,6 @@ def by_unit(scores: Mapping[tuple[int, int, int], float]) -> dict[Unit, float]:
 
 def _setting(run: Result) -> tuple[str | None, ...]:
     return run.source, run.backbone, run.protocol, run.profile
-
-
-def _age(run: Result) -> tuple[str, str]:
-    return run.started or "", run.id
 
 
 def _sign_flip_p(differences: Sequence[float]) -> float | None:

@@ -20,7 +20,7 @@ from gtgm.methods import METHODS
 from gtgm.neurons.published import PUBLISHED
 from gtgm.references import reference_table
 from gtgm.reported import claim_notes, load_reported, reported_cell, source_note
-from gtgm.results import SOURCES, Result, load_results
+from gtgm.results import SOURCES, Result, load_results, newest
 from gtgm.settings import PROTOCOLS
 from gtgm.table import Table
 
@@ -83,7 +83,7 @@ def build_table(
     runs = [r for r in runs if registry.get(r.datasets[0]).modality == modality]
     for method in {r.method for r in runs}:
         methods.get(method)
-    runs, dropped = _newest(runs)
+    runs, dropped = newest(runs, _cell)
     measured = {r.datasets[0] for r in runs}
     names = registry.names(modality, in_paper=True)
     names += [n for n in registry.names(modality, in_paper=False) if n in measured]
@@ -108,7 +108,9 @@ def build_table(
     if any(r.source == "phantom" for r in runs):
         notes.append(_PHANTOMS)
     if dropped:
-        notes.append(f"Older runs of a cell that are left out: {', '.join(sorted(dropped))}.")
+        notes.append(
+            f"Older runs of a cell that are left out: {', '.join(sorted(r.id for r in dropped))}."
+        )
     frame = pd.DataFrame(rows)
     frame = frame.astype({column: float for column in _SCORES if column in frame})
     return Table(f"{modality} segmentation: {METRIC[modality]}", modality, frame, tuple(notes))
@@ -272,15 +274,8 @@ def _group(runs: list[Result], key: Callable) -> dict:
     return dict(groups)
 
 
-def _newest(runs: list[Result]) -> tuple[list[Result], list[str]]:
-    """The newest run of each cell, draw, seed and fold, and the ids of the others."""
-    kept, older = [], []
-    cells = _group(runs, lambda r: (r.datasets[0], r.fraction, *_setting(r), r.method, *_key(r)))
-    for group in cells.values():
-        *rest, newest = sorted(group, key=lambda r: r.started or "")
-        kept.append(newest)
-        older += [r.id for r in rest]
-    return kept, older
+def _cell(result: Result) -> tuple:
+    return result.datasets[0], result.fraction, *_setting(result), result.method, *_key(result)
 
 
 def _mean_sd(values: dict[tuple, float]) -> tuple[float | None, float | None]:

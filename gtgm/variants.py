@@ -108,9 +108,8 @@ class Variant:
             stage: {**study.changes.get(stage, {}), **values.get(stage, {})}
             for stage in {**study.changes, **values}
         }
-        return replace(
-            study,
-            method=self.method,
+        return study.of(
+            self.method,
             backbone=self.backbone or study.backbone,
             protocol=self.protocol or study.protocol,
             changes=changes,

@@ -105,7 +105,7 @@ class _Planner:
             if _needs_captioner(method):
                 own = {"method": method.name} if method.changes.get("text") else {}
                 texts[self._text(site, method)] = own
-            if method.objective is not None and self._is_apart(replace(site, method=method.name)):
+            if method.pretrains and self._is_apart(replace(site, method=method.name)):
                 trained.append(method)
         cost = COSTS[site.profile]
         units = [
@@ -150,7 +150,7 @@ class _Planner:
         return pieces
 
     def _of_method(self, runs: list[Run], longest: float) -> list[_Piece]:
-        inside = METHODS[runs[0].method].objective is not None and not self._is_apart(runs[0])
+        inside = METHODS[runs[0].method].pretrains and not self._is_apart(runs[0])
         extra = COSTS[runs[0].profile].pretrain if inside else 0.0
         pieces: list[_Piece] = []
         for run in runs:
@@ -175,7 +175,7 @@ class _Planner:
         }
         needs: dict[str, None] = {}
         for method in (METHODS[name] for name in piece.methods):
-            if method.objective is None:
+            if not method.pretrains:
                 continue
             if self._is_apart(replace(site, method=method.name)):
                 needs[self._name("02_pretraining", site, _pool(site), method.name)] = None

@@ -35,3 +35,8 @@ class Method:
     uses_text: bool = False
     changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     offline: bool = True
+
+    @property
+    def pretrains(self) -> bool:
+        """Whether there is a pretrained encoder to start from."""
+        return self.objective is not None

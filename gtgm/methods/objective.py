@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -11,7 +12,7 @@ from gtgm.models.heads import ImageTower, join
 from gtgm.settings import PretrainSettings
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, ABC):
     """Base of every method: the encoder with its heads, and what a loss of two views needs.
 
     A method overrides :meth:`forward`; what it needs besides (a momentum copy, a decoder) are its
@@ -38,6 +39,7 @@ class Objective(nn.Module):
         """The image encoder: what downstream networks start from."""
         return self.tower.encoder
 
+    @abstractmethod
     def forward(
         self, views: Sequence[torch.Tensor], captions: torch.Tensor
     ) -> dict[str, torch.Tensor]:
@@ -50,7 +52,6 @@ class Objective(nn.Module):
         Returns:
             Scalars by name; ``loss`` is what is minimised, the others are its parts.
         """
-        raise NotImplementedError
 
     def after_step(self, progress: float) -> None:
         """Called after each optimiser step with the share of the training that is done."""

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from gtgm.losses import negative_cosine
+from gtgm.losses import siamese_loss
 from gtgm.methods.method import TEXTLESS, Method
 from gtgm.methods.objective import Objective
-from gtgm.models.blocks import ResidualBlock
+from gtgm.models.blocks import ResidualBlock, resize_like
 from gtgm.models.heads import PredictionHead, ProjectionHead
 from gtgm.settings import PretrainSettings
 
@@ -73,15 +73,11 @@ class PCRLv2(Objective):
         for level, restore, head, predictor in zip(
             pyramid, self.restore, self.heads, self.predictors, strict=True
         ):
-            wanted = F.interpolate(
-                clean, size=level.shape[2:], mode="trilinear", align_corners=False
-            )
-            restoration = restoration + F.mse_loss(restore(level).float(), wanted.float())
+            wanted = resize_like(clean, level).float()
+            restoration = restoration + F.mse_loss(restore(level).float(), wanted)
             pooled = [self.joined(p) for p in level.float().mean((2, 3, 4)).chunk(2)]
             with torch.autocast(clean.device.type, enabled=False):
-                first, second = (head(p) for p in pooled)
-                comparison = comparison + negative_cosine(predictor(first), second) / 2
-                comparison = comparison + negative_cosine(predictor(second), first) / 2
+                comparison = comparison + siamese_loss(predictor, *(head(p) for p in pooled))
         restoration, comparison = restoration / len(pyramid), comparison / len(pyramid)
         loss = restoration + self.weight_comparison * comparison
         return {"loss": loss, "restoration": restoration, "comparison": comparison}
@@ -95,11 +91,7 @@ class PCRLv2(Objective):
         maps = self.encoder(view)
         levels = [maps[-1]]
         for refine, like in zip(self.refine, maps[-2::-1], strict=True):
-            size = like.shape[2:]
-            deeper = levels[-1]
-            if deeper.shape[2:] != size:
-                deeper = F.interpolate(deeper, size=size, mode="trilinear", align_corners=False)
-            levels.append(refine(deeper))
+            levels.append(refine(resize_like(levels[-1], like)))
         return levels
 
 

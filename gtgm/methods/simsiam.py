@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from gtgm.losses import negative_cosine
+from gtgm.losses import siamese_loss
 from gtgm.methods.method import TEXTLESS, Method
 from gtgm.methods.objective import Objective
 from gtgm.models.heads import PredictionHead
@@ -41,9 +41,7 @@ class SimSiam(Objective):
         features = self.features(views)
         with torch.autocast(captions.device.type, enabled=False):
             first, second = (self.tower.head(f) for f in features)
-            loss = negative_cosine(self.predictor(first), second)
-            loss = (loss + negative_cosine(self.predictor(second), first)) / 2
-        return {"loss": loss}
+            return {"loss": siamese_loss(self.predictor, first, second)}
 
 
 METHOD = Method("simsiam", "SimSiam", "#CC79A7", SimSiam, changes=TEXTLESS)

@@ -2,43 +2,37 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from gtgm.methods.gtgm import GTGM
 from gtgm.methods.method import TEXTLESS, Method
 
-NONE = Method(
-    "gtgm-none", "GTGM, the same text everywhere", "#999933", GTGM, uses_text=True, changes=TEXTLESS
-)
+_method = partial(Method, objective=GTGM, uses_text=True)
+
+NONE = _method("gtgm-none", "GTGM, the same text everywhere", "#999933", changes=TEXTLESS)
 #: The words are the same, but belong to other patches: shows whether it matters what they say.
-SHUFFLED = Method(
+SHUFFLED = _method(
     "gtgm-shuffled",
     "GTGM, shuffled captions",
     "#882255",
-    GTGM,
-    uses_text=True,
     changes={"pretrain": {"shuffle_captions": True}},
 )
-DESCRIBE = Method(
+DESCRIBE = _method(
     "gtgm-describe",
     "GTGM, measured descriptions",
     "#117733",
-    GTGM,
-    uses_text=True,
     changes={"text": {"captioner": "describe"}},
 )
-METADATA = Method(
+METADATA = _method(
     "gtgm-metadata",
     "GTGM, metadata only",
     "#AA4499",
-    GTGM,
-    uses_text=True,
     changes={"text": {"captioner": "metadata"}},
 )
-BLIP = Method(
+BLIP = _method(
     "gtgm-blip",
     "GTGM, BLIP and BioBERT",
     "#332288",
-    GTGM,
-    uses_text=True,
     changes={
         "text": {
             "captioner": "Salesforce/blip-image-captioning-base",

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from gtgm.models.blocks import CUBIC, InstanceNorm, ResidualBlock
+from gtgm.models.blocks import CUBIC, InstanceNorm, ResidualBlock, resize_like
 
 
 class SkipDecoder(nn.Module):
@@ -61,13 +60,6 @@ class SkipDecoder(nn.Module):
         """Volume (B, C, D, H, W) and the encoder's maps → scores (B, out, D, H, W)."""
         x = maps[-1]
         for reduce, refine, skip in zip(self.reduce, self.refine, maps[-2::-1], strict=True):
-            x = refine(torch.cat([_resize(reduce(x), skip), skip], 1))
-        x = _resize(self.reduce_last(x), volume)
+            x = refine(torch.cat([resize_like(reduce(x), skip), skip], 1))
+        x = resize_like(self.reduce_last(x), volume)
         return self.scores(self.refine_last(torch.cat([x, volume.to(x.dtype)], 1)))
-
-
-def _resize(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Trilinear resize of ``x`` to the grid of ``like``."""
-    if x.shape[2:] == like.shape[2:]:
-        return x
-    return F.interpolate(x, size=like.shape[2:], mode="trilinear", align_corners=False)

@@ -57,7 +57,7 @@ def finetune(
     test = split.test(study.fold)
     _read_everything(study, dataset, labelled + test)
     encoder = None
-    if methods.get(method).objective is not None:
+    if methods.get(method).pretrains:
         pretrained = pretrain(study)
         if not study.settings("pretrain").include_test:
             study.assert_disjoint(dataset, pretrained.result.data["cases"])

@@ -95,7 +95,7 @@ def run_neurons(
     if done.exists():
         return NeuronRun(folder, load_result(done))
     volume, ranges = study.em_volume(dataset), study.sections(dataset, fraction)
-    encoder = None if methods.get(method).objective is None else pretrain(study).folder
+    encoder = pretrain(study).folder if methods.get(method).pretrains else None
     device = make_accelerator("no").device
     settings = dataclasses.replace(settings, seed=study.seed + 1000 * draw)
     torch.manual_seed(settings.seed)

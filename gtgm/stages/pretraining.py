@@ -51,7 +51,7 @@ def pretrain(study: Study) -> PretrainRun:
         SettingsError: the method is random initialisation, which has no pretraining.
     """
     method = methods.get(study.method)
-    if method.objective is None:
+    if not method.pretrains:
         raise SettingsError(
             f"{study.method} has no pretraining", expected="another method", where="method"
         )
@@ -119,7 +119,7 @@ def text_tower(study: Study, captions: CaptionRun) -> torch.nn.Module | None:
 
 def encoder_identity(study: Study) -> Any:
     """What tells one start of a downstream network from another: enters its run's folder."""
-    if methods.get(study.method).objective is None:
+    if not methods.get(study.method).pretrains:
         return study.settings("pretrain").sizes
     return pretrain_folder(study).name
 

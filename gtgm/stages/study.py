@@ -105,11 +105,16 @@ class Study:
             return replace(settings, sizes={"anisotropic": True, **settings.sizes})
         return settings
 
-    def of(self, method: str) -> Study:
-        """This study with another method; opened datasets and cached volumes are shared."""
-        if method == self.method:
+    def of(self, method: str, **others: Any) -> Study:
+        """This study with another method; opened datasets and cached volumes are shared.
+
+        Args:
+            method: of :data:`gtgm.methods.METHODS`.
+            others: further fields that differ, but for those that say where data is.
+        """
+        other = replace(self, method=method, **others)
+        if other == self:
             return self
-        other = replace(self, method=method)
         for shared in ("_opened", "_volumes", "_em"):
             other.__dict__[shared] = getattr(self, shared)
         return other
