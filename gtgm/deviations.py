@@ -163,14 +163,20 @@ def run_deviations(
             where="protocol",
             expected="corrected",
         )
+    frames = [run_variants(study, dataset, (DEFAULT,), fraction, draws)]
+    for against, variant in compared_pairs(chosen, last):
+        frame = run_variants(study, dataset, (against, variant), fraction, draws)
+        frames.append(frame[frame["label"] == variant.label])
+    return pd.concat(frames, ignore_index=True)
+
+
+def compared_pairs(
+    chosen: Iterable[Deviation], last: Iterable[Variant] = ()
+) -> list[tuple[Variant, Variant]]:
+    """What is compared, and with what before it, in the order of :func:`run_deviations`."""
     pairs = [p for d in chosen if d.runs for p in ((DEFAULT, d.against), (d.against, d.variant))]
     pairs += [(DEFAULT, variant) for variant in last]
-    frames = [run_variants(study, dataset, (DEFAULT,), fraction, draws)]
-    for against, variant in pairs:
-        if against != variant:
-            frame = run_variants(study, dataset, (against, variant), fraction, draws)
-            frames.append(frame[frame["label"] == variant.label])
-    return pd.concat(frames, ignore_index=True)
+    return [(against, variant) for against, variant in pairs if against != variant]
 
 
 def deviations_frame(study: Study, chosen: Iterable[Deviation]) -> pd.DataFrame:

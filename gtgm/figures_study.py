@@ -19,9 +19,11 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
 from gtgm import paths
+from gtgm.changed import changed_frame
 from gtgm.datasets import registry
 from gtgm.errors import ResultError
 from gtgm.figures import _in_style, save_figure
+from gtgm.figures_variants import variant_differences
 from gtgm.label_curves import CurvePoint, label_curve
 from gtgm.methods import METHODS
 from gtgm.results import Result
@@ -45,7 +47,7 @@ _SCORE = "Dice (%), foreground mean"
 def study_figures(
     results: Iterable[Result], dataset: str, fraction: float, setting: Setting = STUDY
 ) -> dict[str, tuple[str, Callable[[], Figure]]]:
-    """Every figure of this module that the results are enough for.
+    """Every figure of the comparison that the results are enough for, changed choices among them.
 
     Args:
         results, dataset, setting: as for :func:`label_efficiency`.
@@ -74,6 +76,12 @@ def study_figures(
         found[f"draws-{dataset}"] = (
             f"{compared}: every draw, joined to {baseline} with the same draw.",
             partial(draw_pairs, results, dataset, fraction, setting=setting),
+        )
+    changed = changed_frame(results, dataset, fraction, setting=setting)
+    if not changed.empty:
+        found[f"choices-{dataset}"] = (
+            f"{compared}: GTGM with one choice changed at a time.",
+            partial(variant_differences, changed, compared),
         )
     return found
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from gtgm import methods, paths
+from gtgm.changed import is_changed
 from gtgm.datasets import registry
 from gtgm.errors import ResultError, SettingsError
 from gtgm.methods import METHODS
@@ -117,11 +118,12 @@ def build_table(
 
 
 def readme_table(results: Iterable[Result], reported: pd.DataFrame | None = None) -> str:
-    """Markdown of everything measured on real data, for the README: tables without commands.
+    """Markdown of what was measured on real data, for the README: tables without commands.
 
+    Runs with one choice changed are left to the page of findings.
     Below each, collapsed, stand reference systems on the same datasets, if there are any.
     """
-    real = [r for r in results if r.source == "real"]
+    real = [r for r in results if r.source == "real" and not is_changed(r)]
     parts = []
     for modality in FRACTIONS:
         table = build_table(modality, real, reported)

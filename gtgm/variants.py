@@ -13,7 +13,6 @@ from typing import Any
 
 import pandas as pd
 
-from gtgm.findings.words import in_words, listed
 from gtgm.methods import METHODS
 from gtgm.methods.gtgm import GTGM
 from gtgm.models.encoder import BACKBONES
@@ -21,6 +20,7 @@ from gtgm.settings import EMBEDDED, check_choice
 from gtgm.stages import Study, finetune
 from gtgm.stages.captioning import pooled_cases
 from gtgm.statistics import Comparison
+from gtgm.words import in_words, listed
 
 CASES, TEXT_LAYERS = "captioned cases", "layers of the text encoder"
 #: Layers of the embedded text encoder, and of BERT base, which BioBERT is.

@@ -6,28 +6,19 @@ import random
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 from study_results import DATASET, draws, run, study
 
-from gtgm import paths
-from gtgm.findings import findings_page, words, write_findings
+from gtgm import paths, words
+from gtgm.findings import findings_page, write_findings
 from gtgm.findings.answers import QUESTIONS, best_pretraining
 from gtgm.findings.neurons import neuron_lines
-from gtgm.label_curves import Saving
 from gtgm.methods import METHODS
 from gtgm.reported import load_reported
 from gtgm.results import load_results
 from gtgm.statistics import Comparison, compare_all, correct, paired
 
 REPORTED = load_reported()
-TEN = np.linspace(-0.004, 0.004, 10)
-
-
-def comparison(differences, p_corrected: float | None = None) -> Comparison:
-    scores = tuple((0.8, 0.8 + d) for d in differences)
-    return Comparison("gtgm", "random", tuple((0, i) for i in range(len(scores))), scores, 0,
-                      p_corrected, p_corrected)  # fmt: skip
 
 
 def page(results) -> str:
@@ -41,53 +32,6 @@ def section(text: str, title: str) -> str:
 def answer(text: str, question: str) -> str:
     """Verdict on a question."""
     return re.search(rf"\*\*{re.escape(question)} (.*?)\.\*\*", text).group(1)
-
-
-@pytest.mark.parametrize(
-    ("shift", "p", "expected"),
-    [
-        (0.02, 0.01, words.SHOWN),
-        (-0.02, 0.01, words.OPPOSITE),
-        (0.02, 0.06, words.HINT),
-        (0.0, 0.9, words.NOT_SHOWN),
-    ],
-)
-def test_a_verdict_needs_the_interval_and_the_test(shift, p, expected) -> None:
-    both = comparison(TEN + shift, p)
-    assert words.verdict(comparison(TEN[::2] + shift), both) == expected
-    mirrored = {words.SHOWN: words.OPPOSITE, words.OPPOSITE: words.SHOWN}.get(expected, expected)
-    assert words.verdict(comparison(TEN[::2] + shift), both, better=-1) == mirrored
-
-
-def test_a_verdict_is_careful_where_the_two_disagree_or_one_is_missing() -> None:
-    gain, loss, nothing = comparison(TEN + 0.02, 0.01), comparison(TEN - 0.02, 0.01), TEN[::2]
-    assert words.verdict(comparison(nothing), gain) == words.HINT
-    assert words.verdict(comparison(TEN[::2] + 0.02), loss) == words.NOT_SHOWN
-    assert words.verdict(None, gain) == words.NOT_CONFIRMED
-    assert words.verdict(None, None) == words.NOT_MEASURED
-    one = comparison([0.1])
-    assert words.verdict(one, one) == words.NOT_SHOWN
-
-
-def test_a_comparison_chosen_beforehand_is_judged_by_its_interval() -> None:
-    for shift, expected in ((0.02, words.SHOWN), (-0.02, words.OPPOSITE), (0, words.NOT_SHOWN)):
-        assert words.verdict_of_one(comparison(TEN[::2] + shift)) == expected
-    assert words.verdict_of_one(None) == words.NOT_CONFIRMED
-
-
-def test_numbers_are_written_as_people_read_them() -> None:
-    found = comparison([0.01, 0.02, 0.03])
-    assert words.signed(-0.5) == "−0.50" and words.number(None) == "–"
-    assert words.difference(found) == "+2.00 [−0.48, +4.48]"
-    assert words.in_words(found) == "+2.00 points (3 pairs, 95 % interval −0.48 to +4.48)"
-    assert words.difference(comparison([0.01])) == "+1.00" and words.difference(None) == "–"
-    assert "no interval" in words.in_words(comparison([0.01]))
-    assert [words.p_value(p) for p in (None, 1, 0.541, 0.0625, 0.0002)] == [
-        "–", "1", "0.54", "0.0625", "< 0.001"]  # fmt: skip
-    assert [words.listed(range(n)) for n in range(4)] == ["–", "0", "0 and 1", "0, 1 and 2"]
-    saved = Saving(2, 208, 2.2, 1, float("inf"))
-    assert [words.factor(f, saved) for f in (saved.low, saved.factor, saved.high)] == [
-        "none", "2.2", "> 104, beyond the measured range"]  # fmt: skip
 
 
 def test_the_best_pretraining_is_chosen_on_fold_0_alone() -> None:
@@ -158,9 +102,28 @@ def test_one_fold_confirms_nothing_and_leaves_targets_open() -> None:
 def test_what_is_missing_is_said_to_be_missing() -> None:
     text = page([])
     assert {answer(text, question) for question, *_ in QUESTIONS} == {"Not measured"}
-    for title in ("All methods with 1 % of the labels", "More labels", "Labels saved", "Neurons"):
+    for title in ("All methods with 1 % of the labels", "More labels", "Labels saved",
+                  "One choice at a time", "Neurons"):  # fmt: skip
         assert section(text, title).strip().startswith("Not measured")
     assert "nan" not in text.lower() and "None" not in text and "figures/" not in text
+
+
+def test_a_changed_choice_is_compared_with_the_same_draws_without_it() -> None:
+    changes = {"finetune": {"released_window": True}}
+    changed = draws("gtgm", [0.70, 0.74, 0.66], settings={"changes": changes})
+    results = [*draws("gtgm", [0.80, 0.82, 0.78]), *changed]
+    text = section(page(results), "One choice at a time")
+    expected = words.difference(
+        Comparison(
+            "", "", ((0, 0), (0, 1), (0, 2)), ((0.80, 0.70), (0.82, 0.74), (0.78, 0.66)), 0, None
+        )
+    )
+    assert (
+        f"| row 3: CT window for every modality | default | 3 | 80.00 | 70.00 | {expected} |"
+        in text
+    )
+    assert "on CT nothing changes" in text and "1 of 1 intervals leave out zero" in text
+    assert "row 2" not in text and "choices-Task04_Hippocampus.png" in text
 
 
 def test_the_reported_gain_is_recomputed_from_the_reported_numbers() -> None:

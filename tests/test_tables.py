@@ -339,6 +339,19 @@ def test_the_readme_table_shows_real_rows_only() -> None:
     assert readme_table([]).startswith("Nothing has been measured")
 
 
+def test_the_readme_table_leaves_out_runs_with_one_choice_changed() -> None:
+    changed = {"changes": {"finetune": {"sigmoid_output": True}}}
+    others = [
+        run("gtgm", 0.1, settings=changed, id="changed"),
+        run("gtgm", 0.2, protocol="as_released", id="released"),
+    ]
+    assert readme_table([run("gtgm", 0.9), *others]) == readme_table([run("gtgm", 0.9)])
+    longer = {"changes": {"neurons": {"steps": 2000}}}
+    assert "FIB-25" in readme_table(
+        [neurons("random", "FIB25", waterz={"voi_sum": 1.5}, settings=longer)]
+    )
+
+
 def test_the_readme_table_says_once_what_all_rows_share() -> None:
     def header(results: list[Result]) -> tuple[str, str]:
         lines = readme_table(results).splitlines()
@@ -349,7 +362,7 @@ def test_the_readme_table_says_once_what_all_rows_share() -> None:
     assert title.endswith("(real data; corrected, unet, cpu)**")
     assert "setting" not in columns and "data |" not in columns and "command" not in columns
     assert "gtgm reproduce" not in readme_table(same)
-    title, columns = header([*same, run("gtgm", 0.1, protocol="as_released", id="r")])
+    title, columns = header([*same, run("gtgm", 0.1, profile="paper", id="r")])
     assert title.endswith("(real data)**") and "| setting |" in columns
     neuron = neurons("gtgm", "FIB25", waterz={"voi_sum": 1.5})
     title, columns = header([neuron])

@@ -14,14 +14,15 @@ from gtgm import paths
 from gtgm.datasets import registry
 from gtgm.figures_study import study_figures
 from gtgm.findings.answers import answer_lines, target_lines
+from gtgm.findings.choices import choice_lines
 from gtgm.findings.claim import claim_lines
 from gtgm.findings.comparisons import fewest_lines, more_labels_lines, saved_lines
 from gtgm.findings.neurons import neuron_lines
 from gtgm.findings.runs import certainty_lines, run_lines
 from gtgm.findings.study import DATASET, FEWEST
-from gtgm.findings.words import percent
 from gtgm.results import Result
 from gtgm.statistics import select
+from gtgm.words import percent
 
 __all__ = ["findings_page", "write_findings"]
 
@@ -61,6 +62,7 @@ def findings_page(results: Sequence[Result], reported: pd.DataFrame) -> str:
         ],
         "More labels": [*more_labels_lines(results), *pictures.get("label", [])],
         "Labels saved": saved_lines(results),
+        "One choice at a time": [*choice_lines(results), *pictures.get("choices", [])],
         "Neurons": neuron_lines(results),
         "What was run": run_lines(runs),
         "What the certainty covers": certainty_lines(runs),

@@ -6,18 +6,6 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 
 from gtgm.findings.study import DATASET, FEWEST, TARGETS, compare
-from gtgm.findings.words import (
-    LEVEL,
-    NOT_MEASURED,
-    in_words,
-    listed,
-    p_value,
-    percent,
-    signed,
-    smallest_p,
-    verdict,
-    verdict_of_one,
-)
 from gtgm.label_curves import label_curve
 from gtgm.markup import markdown_table
 from gtgm.methods import METHODS
@@ -31,6 +19,18 @@ from gtgm.statistics import (
     correct,
     dice,
     select,
+)
+from gtgm.words import (
+    LEVEL,
+    NOT_MEASURED,
+    in_words,
+    listed,
+    p_value,
+    percent,
+    signed,
+    smallest_p,
+    verdict,
+    verdict_of_one,
 )
 
 #: Question, method, what it is compared with, and what that is.

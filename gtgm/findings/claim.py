@@ -8,12 +8,12 @@ import pandas as pd
 
 from gtgm.datasets import registry
 from gtgm.findings.study import DATASET, FRACTIONS
-from gtgm.findings.words import NOT_MEASURED, difference, listed, percent, signed
 from gtgm.label_curves import label_curve
 from gtgm.methods import METHODS
 from gtgm.reported import claim_notes, reported_cell
 from gtgm.results import Result
 from gtgm.statistics import BASELINE, Comparison, paired
+from gtgm.words import NOT_MEASURED, difference, listed, percent, signed
 
 METHOD = "gtgm"
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gtgm.findings.study import DATASET, FEWEST, FRACTIONS
-from gtgm.findings.words import (
+from gtgm.label_curves import CurvePoint, Saving, label_curve, labels_saved
+from gtgm.markup import NOTHING, markdown_table
+from gtgm.methods import METHODS
+from gtgm.results import Result
+from gtgm.statistics import BASELINE, CHOOSING, CONFIRMING, compare_all
+from gtgm.words import (
     NOT_MEASURED,
     difference,
     factor,
@@ -14,11 +19,6 @@ from gtgm.findings.words import (
     percent,
     smallest_p,
 )
-from gtgm.label_curves import CurvePoint, Saving, label_curve, labels_saved
-from gtgm.markup import NOTHING, markdown_table
-from gtgm.methods import METHODS
-from gtgm.results import Result
-from gtgm.statistics import BASELINE, CHOOSING, CONFIRMING, compare_all
 
 FOLDS = (CHOOSING, CONFIRMING)
 

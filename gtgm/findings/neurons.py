@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from functools import partial
 
 from gtgm.datasets import registry
-from gtgm.findings.words import (
+from gtgm.markup import markdown_table
+from gtgm.methods import METHODS
+from gtgm.results import Result
+from gtgm.statistics import BASELINE, Comparison, correct, paired, select
+from gtgm.words import (
     LEVEL,
     NOT_MEASURED,
     NOT_SHOWN,
@@ -16,10 +20,6 @@ from gtgm.findings.words import (
     percent,
     smallest_p,
 )
-from gtgm.markup import markdown_table
-from gtgm.methods import METHODS
-from gtgm.results import Result
-from gtgm.statistics import BASELINE, Comparison, correct, paired, select
 
 METHOD, METRIC = "gtgm", "voi_sum"
 

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 
 from gtgm.datasets import registry
 from gtgm.findings.study import DATASET
-from gtgm.findings.words import listed, percent
 from gtgm.markup import markdown_table
 from gtgm.methods import METHODS
 from gtgm.provenance import machine_name
 from gtgm.results import Result
 from gtgm.statistics import CHOOSING, CONFIRMING, STUDY
+from gtgm.words import listed, percent
 
 
 def run_lines(runs: Sequence[Result]) -> list[str]:

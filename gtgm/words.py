@@ -1,4 +1,4 @@
-"""Words for numbers on the page of findings: differences, intervals, p values and verdicts."""
+"""Words for numbers in texts: differences, intervals, p values and verdicts."""
 
 from __future__ import annotations
 
