@@ -1,6 +1,7 @@
 """The figures. Each function draws from results or arrays only and returns a matplotlib Figure.
 
-Those of neuron segmentation are in :mod:`gtgm.figures_em`.
+Those of neuron segmentation are in :mod:`gtgm.figures_em`; a case with its labels is drawn by
+:mod:`gtgm.viewer`.
 """
 
 from __future__ import annotations
@@ -13,15 +14,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from gtgm import paths
 from gtgm.results import Result
-from gtgm.style import COLUMN, PAGE, PALETTE, class_colors, styled
-
-# name, axis that is cut, axes of the picture's rows and columns
-_PLANES = (("axial", 0, (1, 2)), ("coronal", 1, (0, 2)), ("sagittal", 2, (0, 1)))
-_AXIS_NAMES = ("inferior → superior", "posterior → anterior", "left → right")
+from gtgm.style import COLUMN, PAGE, PALETTE, styled
 
 
 def _in_style(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -98,59 +94,6 @@ def retrieval_bars(scores: Mapping[str, Mapping[str, float]]) -> Figure:
 
 
 @_in_style
-def slices_with_contours(
-    image: np.ndarray,
-    label: np.ndarray | None,
-    prediction: np.ndarray | None,
-    spacing: Sequence[float],
-    class_names: Sequence[str],
-    title: str = "",
-) -> Figure:
-    """Three planes through the labelled structures, truth solid and prediction dashed.
-
-    Args:
-        image: (D, H, W) in the axes of the package (SAR).
-        label, prediction: (D, H, W) integer labels, or None.
-        spacing: voxel size in mm (z, y, x).
-        class_names: names of the labels 1, 2, …
-        title: above the figure.
-    """
-    marked = label if label is not None and np.any(label) else prediction
-    centre = _busiest(marked) if marked is not None else tuple(n // 2 for n in image.shape)
-    extent = [n * s for n, s in zip(image.shape, spacing, strict=True)]
-    widths = [extent[columns] for _, _, (_, columns) in _PLANES]
-    heights = [extent[rows] for _, _, (rows, _) in _PLANES]
-    figure = Figure(figsize=(PAGE, PAGE * max(heights) / sum(widths) + 1.2))
-    panels = figure.subplots(1, 3, width_ratios=widths, squeeze=False)[0]
-    low, high = np.percentile(image, (1, 99))
-    colors = class_colors(list(class_names))
-    for axes, (plane, axis, (rows, columns)) in zip(panels, _PLANES, strict=True):
-        box = (0, extent[columns], 0, extent[rows])
-        cut = np.take(image, centre[axis], axis)
-        axes.imshow(cut, origin="lower", extent=box, vmin=low, vmax=max(high, low + 1e-6))
-        for mask, style in ((label, "solid"), (prediction, "dashed")):
-            if mask is None:
-                continue
-            for number, name in enumerate(class_names, start=1):
-                here = np.take(mask, centre[axis], axis) == number
-                if here.any():
-                    _outline(axes, here, box, colors[name], style)
-        axes.set(
-            title=f"{plane}, {centre[axis] * spacing[axis]:.0f} mm",
-            xlabel=f"{_AXIS_NAMES[columns]} (mm)",
-            ylabel=f"{_AXIS_NAMES[rows]} (mm)",
-        )
-    handles = [Line2D([], [], color=colors[name], label=name) for name in class_names]
-    for mask, style, name in ((label, "solid", "truth"), (prediction, "dashed", "prediction")):
-        if mask is not None:
-            handles.append(Line2D([], [], color="0.3", linestyle=style, label=name))
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6))
-    if title:
-        figure.suptitle(title)
-    return figure
-
-
-@_in_style
 def caption_gallery(slices: Sequence[np.ndarray], texts: Sequence[str], columns: int = 3) -> Figure:
     """Slices with their captions below.
 
@@ -213,12 +156,6 @@ def _matrices(
         axes.set(title=title, ylabel=axes_labels[0], xlabel=axes_labels[1])
     figure.colorbar(shown, ax=list(panels), label=label, shrink=0.9)
     return figure
-
-
-def _busiest(mask: np.ndarray) -> tuple[int, ...]:
-    """On each axis, the section with the most labelled voxels."""
-    others = ((1, 2), (0, 2), (0, 1))
-    return tuple(int((mask > 0).sum(axis=axes).argmax()) for axes in others)
 
 
 def _outline(axes: Axes, mask: np.ndarray, box: tuple, color: str, style: str) -> None:

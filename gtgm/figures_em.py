@@ -18,9 +18,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from gtgm.figures import _in_style, _outline
-from gtgm.neurons.metrics import contingency
+from gtgm.neurons.metrics import mutual_matches
 from gtgm.neurons.mistakes import Mistake, closest_view
-from gtgm.style import COLUMN, PAGE, PALETTE
+from gtgm.style import COLUMN, PAGE, PALETTE, bright_colors
 
 # Largest, second and third piece: apart from each other, and from grey, with any colour vision.
 _PIECES = (PALETTE[0], PALETTE[1], PALETTE[6])
@@ -311,21 +311,15 @@ def _count(labels: np.ndarray) -> int:
 def _matching_colors(labels: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Labels in the colours that :func:`_label_colors` gives their neurons, else in others."""
     colors = _label_colors(labels, seed=11)
-    table = contingency(labels, truth, ignore=())
-    order = np.argsort(-table.counts, kind="stable")  # the first pair of an object is its largest
-    neurons, segments = table.truth[order], table.segmentation[order]
-    firsts = (np.unique(objects, return_index=True)[1] for objects in (neurons, segments))
     as_truth = _label_colors(truth)
-    for pair in np.intersect1d(*firsts):
-        if neurons[pair] and segments[pair]:
-            colors[labels == segments[pair]] = as_truth[truth == neurons[pair]][0]
+    for segment, neuron in mutual_matches(labels, truth).items():
+        colors[labels == segment] = as_truth[truth == neuron][0]
     return colors
 
 
 def _label_colors(labels: np.ndarray, seed: int = 7) -> np.ndarray:
     """Labels as bright random colours, one per label; 0 is black."""
     values, index = np.unique(labels, return_inverse=True)
-    generator = np.random.default_rng(seed)
-    colors = 0.25 + 0.75 * generator.random((len(values), 3))
+    colors = bright_colors(len(values), seed)
     colors[values == 0] = 0
     return colors[index.reshape(labels.shape)]

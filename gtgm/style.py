@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import matplotlib as mpl
+import numpy as np
 
 #: Okabe and Ito's palette, told apart with any colour vision; black and grey are for lines of text.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
@@ -46,3 +47,8 @@ def styled() -> Iterator[None]:
 def class_colors(names: tuple[str, ...] | list[str]) -> dict[str, str]:
     """A colour per class, in order; palette colours repeat after seven classes."""
     return {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(names)}
+
+
+def bright_colors(count: int, seed: int = 7) -> np.ndarray:
+    """Random bright colours for objects without a class, (count, 3) in 0…1."""
+    return 0.25 + 0.75 * np.random.default_rng(seed).random((count, 3))

@@ -14,11 +14,6 @@ from PIL import Image
 from gtgm import figures, style
 from gtgm.results import Result
 
-LABEL = np.zeros((8, 12, 10), int)
-LABEL[2:6, 3:9, 2:8] = 1
-LABEL[2:6, 3:6, 2:8] = 2
-NOISE = np.random.default_rng(0).random(LABEL.shape)
-
 FIGURES = {
     "loss": lambda: figures.loss_curves(
         Result("a", "pretrain", "x", "real", curves={"L_VLP": [[0, 2], [5, 1]], "L_VR": [[0, 9]]})
@@ -27,9 +22,6 @@ FIGURES = {
     "correlation": lambda: figures.cross_correlation(np.zeros((6, 6)), np.eye(6)),
     "retrieval": lambda: figures.retrieval_bars(
         {name: {"r@1": 0.3, "r@5": 0.6, "chance": 0.1} for name in ("before", "after")}
-    ),
-    "slices": lambda: figures.slices_with_contours(
-        NOISE, LABEL, np.roll(LABEL, 1, 1), (3, 1, 1), ["a", "b"], "t"
     ),
     "captions": lambda: figures.caption_gallery([np.eye(8)] * 4, ["a long caption " * 8] * 4),
 }
@@ -55,34 +47,6 @@ def test_text_is_large_enough_and_axes_are_labelled(name: str, tmp_path: Path) -
     with Image.open(png) as image:
         assert round(image.info["dpi"][0]) == 150
         assert np.asarray(image.convert("L")).std() > 5  # not blank
-
-
-def test_contours_lie_on_the_structure_in_mm() -> None:
-    figure = FIGURES["slices"]()
-    spacing = (3, 1, 1)
-    for axes, (_, axis, (rows, columns)) in zip(figure.axes, figures._PLANES, strict=True):
-        assert axes.get_xlabel().endswith("(mm)") and axes.get_ylabel().endswith("(mm)")
-        assert axes.get_xlim() == (0, LABEL.shape[columns] * spacing[columns])
-        assert axes.get_ylim() == (0, LABEL.shape[rows] * spacing[rows])
-        points = np.concatenate([p.vertices for c in axes.collections[:2] for p in c.get_paths()])
-        where = np.argwhere(np.take(LABEL, figures._busiest(LABEL)[axis], axis) > 0)
-        low, high = where.min(0), where.max(0) + 1
-        for place, i, step in (
-            (points[:, 1], 0, spacing[rows]),
-            (points[:, 0], 1, spacing[columns]),
-        ):
-            assert place.min() == pytest.approx(low[i] * step)
-            assert place.max() == pytest.approx(high[i] * step)
-
-
-def test_a_missing_truth_or_prediction_is_not_in_the_legend() -> None:
-    figure = figures.slices_with_contours(
-        np.ones((4, 4, 4)), None, LABEL[:4, 3:7, 2:6], (1, 1, 1), ["a"]
-    )
-    names = [t.get_text() for t in figure.legends[0].get_texts()]
-    assert names == ["a", "prediction"]
-    plain = figures.slices_with_contours(np.ones((4, 4, 4)), None, None, (1, 1, 1), ["a"])
-    assert [len(axes.collections) for axes in plain.axes] == [0, 0, 0]
 
 
 def test_captions_are_shown_whole() -> None:

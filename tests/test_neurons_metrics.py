@@ -16,6 +16,7 @@ from gtgm.neurons.metrics import (
     adapted_rand_error,
     border_mask,
     contingency,
+    mutual_matches,
     neuron_scores,
     voi,
     without_borders,
@@ -161,3 +162,16 @@ def test_an_error_at_the_border_alone_does_not_count_without_borders():
 def test_a_border_that_has_no_meaning_is_refused(shape, resolution, distance, message):
     with pytest.raises(GTGMError, match=message):
         border_mask(np.ones(shape, int), resolution, distance)
+
+
+def test_a_match_is_the_largest_part_both_ways(volumes):
+    segmentation, truth = (v.astype(int) for v in volumes)
+    pairs = Counter(zip(segmentation.ravel(), truth.ravel(), strict=True))
+    found = mutual_matches(segmentation, truth)
+    for segment, neuron in found.items():
+        here = pairs[segment, neuron]
+        assert segment and neuron
+        assert here == max(n for (s, _), n in pairs.items() if s == segment)
+        assert here == max(n for (_, t), n in pairs.items() if t == neuron)
+    assert {t: s for s, t in found.items()} == mutual_matches(truth, segmentation)
+    assert mutual_matches(truth, truth) == {n: n for n in range(1, 6)}

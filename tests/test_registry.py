@@ -42,6 +42,12 @@ def test_entries_are_complete(name: str) -> None:
         assert info.note, "an entry without checksum says why"
 
 
+def test_the_licence_stands_once_below_a_picture() -> None:
+    for name in registry.names():
+        info = registry.get(name)
+        assert info.attribution in info.credit and info.credit.count(info.licence) == 1
+
+
 def test_multichannel_entries() -> None:
     assert registry.get("Task01_BrainTumour").channels == ("FLAIR", "T1w", "T1gd", "T2w")
     assert len(registry.get("Task05_Prostate").channels) == 2

@@ -145,7 +145,7 @@ def to_file_grid(labels: torch.Tensor | np.ndarray, volume: Volume) -> nib.Nifti
             where=volume.case.image,
             expected="integers from 0 to 255",
         )
-    transform = _to_model(grid.affine)
+    transform = model_orientation(grid.affine)
     shape = tuple(grid.shape[int(i)] for i in np.argsort(transform[:, 0]))
     if tuple(labels.shape) != shape:
         labels = _resample_label(labels, shape)
@@ -272,12 +272,19 @@ def check_pair(image: Any, label: Any, case: Case) -> None:
         )
 
 
+def model_orientation(affine: np.ndarray) -> np.ndarray:
+    """Orientation transform (nibabel) from a file's axes to SAR, the nearest axes if oblique."""
+    return nib.orientations.ornt_transform(
+        nib.io_orientation(affine), nib.orientations.axcodes2ornt(AXES)
+    )
+
+
 def _load_nifti(
     case: Case, info: DatasetInfo
 ) -> tuple[torch.Tensor, torch.Tensor | None, tuple[float, float, float], FileGrid]:
     file, voxels = read_nifti(case.image)
     array = check_image(voxels, info, case.image)
-    transform = _to_model(file.affine)
+    transform = model_orientation(file.affine)
     oriented = [nib.apply_orientation(channel, transform) for channel in array]
     image = torch.from_numpy(np.stack(oriented))  # (C, D, H, W)
     label = None
@@ -290,13 +297,6 @@ def _load_nifti(
     spacing = tuple(round(float(sizes[int(i)]), 5) for i in np.argsort(transform[:, 0]))
     header = file.header.copy()
     return image, label, spacing, FileGrid(file.shape[:3], file.affine, header, type(file))
-
-
-def _to_model(affine: np.ndarray) -> np.ndarray:
-    """Orientation transform (nibabel) from the file's axes to SAR."""
-    return nib.orientations.ornt_transform(
-        nib.io_orientation(affine), nib.orientations.axcodes2ornt(AXES)
-    )
 
 
 def _size(voxels: float) -> int:

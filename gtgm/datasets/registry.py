@@ -55,6 +55,12 @@ class DatasetInfo:
     labels_key: str | None = None
     ranges: tuple[tuple[int, int], ...] = ()
 
+    @property
+    def credit(self) -> str:
+        """Attribution and licence, as they stand below a picture."""
+        named = self.licence in self.attribution
+        return self.attribution if named else f"{self.attribution} ({self.licence})"
+
 
 def get(name: str) -> DatasetInfo:
     """The entry called ``name``.

@@ -85,6 +85,20 @@ def voi(segmentation: np.ndarray, truth: np.ndarray, ignore: tuple[int, ...] = (
     return voi_of(contingency(segmentation, truth, ignore))
 
 
+def mutual_matches(segmentation: np.ndarray, truth: np.ndarray) -> dict[int, int]:
+    """Segment → neuron, where each is the largest part of the other; 0 is neither.
+
+    Args:
+        segmentation, truth: label volumes (D, H, W), or of any one shape.
+    """
+    table = contingency(segmentation, truth, ignore=())
+    order = np.argsort(-table.counts, kind="stable")  # the first pair of an object is its largest
+    neurons, segments = table.truth[order], table.segmentation[order]
+    firsts = (np.unique(objects, return_index=True)[1] for objects in (neurons, segments))
+    pairs = ((int(segments[i]), int(neurons[i])) for i in np.intersect1d(*firsts))
+    return {segment: neuron for segment, neuron in pairs if segment and neuron}
+
+
 def adapted_rand_error(
     segmentation: np.ndarray, truth: np.ndarray, ignore: tuple[int, ...] = (0,)
 ) -> float:

@@ -166,7 +166,7 @@ class Study:
     def keep(self, figure: Figure, name: str, caption: str) -> Figure:
         """Save a figure for the report, with the attribution that real images need; returns it."""
         real = [self.open(n).info for n in self.datasets if self.open(n).source == "real"]
-        credit = "; ".join(f"{info.attribution} ({info.licence})" for info in real)
+        credit = "; ".join(info.credit for info in real)
         if not real:
             caption = f"{caption} (phantom)"
         save_figure(figure, self.root / "figures" / name, caption, credit)

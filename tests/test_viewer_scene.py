@@ -1,0 +1,163 @@
+"""Scenes: everything on one grid, in the right place of the world, with names and colours."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from gtgm.datasets import em
+from gtgm.datasets.dataset import open_dataset
+from gtgm.datasets.geometry import load_volume
+from gtgm.errors import DataError, SettingsError
+from gtgm.style import PALETTE
+from gtgm.viewer.scene import make_scene
+
+SHAPE = (4, 5, 6)
+RNG = np.random.default_rng(0)
+GREY = RNG.normal(size=SHAPE).astype(np.float32)
+TWO = RNG.integers(0, 3, SHAPE)
+OBLIQUE = np.array([[0.2, 0, -2, 10], [-3, 0.1, 0, 5], [0, 1.5, 0.1, 7], [0, 0, 0, 1.0]])
+
+
+def place(scene, voxel):
+    """Where a voxel (d, h, w) lies."""
+    return nib.affines.apply_affine(scene.affine, voxel[::-1])
+
+
+@pytest.fixture
+def files(tmp_path):
+    """An image with one bright voxel and its label, in an oblique, permuted and flipped file."""
+    image = np.zeros((6, 4, 5), np.float32)
+    image[1, 2, 3], image[0, 0, 0] = 9, 1
+    label = (image == 9).astype(np.int16)
+    paths = {}
+    for name, values in (("image", image), ("label", label)):
+        paths[name] = tmp_path / f"{name}.nii.gz"
+        nib.save(nib.Nifti1Image(values, OBLIQUE), paths[name])
+    return paths
+
+
+def test_voxels_of_a_file_stay_where_they_are_in_the_world(files):
+    scene = make_scene(files["image"], files["label"], prediction=files["label"])
+    voxel = np.unravel_index(scene.image.argmax(), scene.image.shape)
+    assert place(scene, voxel) == pytest.approx(nib.affines.apply_affine(OBLIQUE, (1, 2, 3)))
+    assert [layer.title for layer in scene.layers] == ["truth", "prediction"]
+    assert all(np.argwhere(layer.values == 1).tolist() == [list(voxel)] for layer in scene.layers)
+    assert nib.aff2axcodes(scene.affine) == ("R", "A", "S")
+    assert scene.title == "image.nii.gz" and scene.unit == "mm"
+
+
+def test_a_real_case_has_its_labels_names_attribution_and_place(shared_data):
+    opened = open_dataset("Task04_Hippocampus", shared_data / "msd")
+    volume = load_volume(opened.cases[0], opened.info)
+    scene = make_scene(volume)
+    assert scene.layers[0].names == opened.info.classes
+    assert "CC-BY-SA 4.0" in scene.credit and opened.cases[0].id in scene.title
+    file = nib.as_closest_canonical(nib.load(opened.cases[0].image))
+    assert scene.affine == pytest.approx(file.affine)
+    assert np.array_equal(scene.image.transpose(2, 1, 0), file.get_fdata(dtype=np.float32))
+    of_case = make_scene(opened.cases[0])
+    assert np.array_equal(of_case.layers[0].values, scene.layers[0].values)
+
+
+def test_a_resampled_volume_keeps_its_corners(tmp_path, files):
+    from gtgm.datasets import registry
+    from gtgm.datasets.msd import Case
+
+    info = registry.get("Task04_Hippocampus")
+    case = Case(info.name, "a", files["image"], files["label"])
+    native, fine = (load_volume(case, info, spacing) for spacing in (None, (0.5, 0.75, 0.5)))
+    corners = []
+    for volume in (native, fine):
+        scene = make_scene(volume)
+        edge = np.array(scene.image.shape) - 0.5
+        corners.append([place(scene, (-0.5,) * 3), place(scene, tuple(edge))])
+    assert fine.image.shape != native.image.shape
+    assert np.array(corners[0]) == pytest.approx(np.array(corners[1]), abs=1e-4)
+
+
+def test_em_lies_with_its_rows_down_in_micrometres(shared_data):
+    opened = open_dataset("FIB25", shared_data)
+    volume = em.read_case(opened.cases[0], opened.info, slice(0, 4))
+    scene = make_scene(volume)
+    assert scene.em and scene.spacing == pytest.approx([nm / 1000 for nm in volume.resolution])
+    assert place(scene, (0, 1, 0))[1] < place(scene, (0, 0, 0))[1]
+    layer = scene.layers[0]
+    assert layer.instances and len(set(layer.colors)) > 0.9 * len(layer.names)
+    ids = np.unique(volume.labels[volume.labels > 0])
+    assert layer.names == tuple(str(n) for n in ids) and layer.values.max() == len(ids)
+    assert np.array_equal(layer.values == 0, volume.labels == 0)
+
+
+def test_arrays_need_a_spacing_and_get_names_and_colours():
+    scene = make_scene(GREY, TWO, torch.from_numpy(TWO), spacing=(3, 1, 2), names=["a", "b"])
+    assert scene.spacing == (3, 1, 2) and scene.layers[1].names == ("a", "b")
+    assert scene.layers[0].colors == PALETTE[:2]
+    assert make_scene(GREY[None], TWO, spacing=(1, 1, 1)).layers[0].names == ("label 1", "label 2")
+    assert not make_scene(torch.from_numpy(GREY), spacing=(1, 1, 1)).layers
+    for spacing in (None, (1, 1), (1, 0, 1)):
+        with pytest.raises(SettingsError, match="spacing"):
+            make_scene(GREY, TWO, spacing=spacing)
+
+
+def test_grey_values_fill_the_window_and_a_constant_image_does_not_break_it():
+    low, high = make_scene(GREY, spacing=(1, 1, 1)).window
+    assert GREY.min() < low < high < GREY.max()
+    low, high = make_scene(np.ones(SHAPE), spacing=(1, 1, 1)).window
+    assert low < high
+
+
+def test_highlighted_objects_keep_their_colour_and_the_others_are_grey():
+    many = np.arange(np.prod(SHAPE)).reshape(SHAPE) // 4
+    plain = make_scene(GREY, many, spacing=(1, 1, 1)).layers[0]
+    layer = make_scene(GREY, many, spacing=(1, 1, 1), highlight=[3, 7]).layers[0]
+    assert layer.instances and layer.shown == (3, 7) and len(plain.shown) == len(plain.names)
+    assert [layer.colors[n - 1] == plain.colors[n - 1] for n in (3, 7, 5)] == [True, True, False]
+    classes = make_scene(GREY, TWO, spacing=(1, 1, 1), highlight=[2]).layers[0]
+    assert classes.shown == (2,)
+    with pytest.raises(SettingsError, match="highlight"):
+        make_scene(GREY, TWO, spacing=(1, 1, 1), highlight=[9])
+
+
+def test_segments_have_the_colour_of_their_neuron():
+    truth = np.repeat(np.arange(1, 21), 6).reshape(SHAPE)
+    segments = np.where(truth == 1, 1000, truth + 100)  # other ids, in another order
+    first, second = make_scene(GREY, truth, segments, spacing=(1, 1, 1)).layers
+    for neuron, segment in ((1, 1000), (2, 102), (20, 120)):
+        theirs = second.colors[second.names.index(str(segment))]
+        assert theirs == first.colors[first.names.index(str(neuron))]
+    split = np.where((truth == 5) & (np.arange(120).reshape(SHAPE) % 6 < 2), 999, segments)
+    first, second = make_scene(GREY, truth, split, spacing=(1, 1, 1), highlight=[5]).layers
+    assert {second.names[n - 1] for n in second.shown} == {"105", "999"}
+    colors = [second.colors[second.names.index(name)] for name in ("105", "999", "106")]
+    assert colors[0] == first.colors[4] and len(set(colors)) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": TWO[:2]}, r"truth: its shape is \(2, 5, 6\)"),
+        ({"prediction": GREY}, "prediction: its values are no labels"),
+        ({"labels": TWO - 1}, "truth: it has the label -1"),
+        ({"labels": TWO * 20}, "it has the label 40.*name as many"),
+        ({"image": np.ones((2, 2))}, r"the image has the shape \(2, 2\)"),
+        ({"channel": 1}, "there is no channel 1"),
+        ({"image": {"not": "an image"}}, "a dict cannot be shown"),
+        ({"image": "nowhere.nii.gz"}, "nowhere.nii.gz: there is no such file"),
+    ],
+)
+def test_what_does_not_fit_is_named(changes, message):
+    arguments = {"image": GREY, "labels": TWO, "spacing": (1, 1, 1)} | changes
+    with pytest.raises((DataError, SettingsError), match=message):
+        make_scene(**arguments)
+
+
+def test_a_label_file_on_another_grid_is_refused(files, tmp_path):
+    moved = tmp_path / "moved.nii.gz"
+    file = nib.load(files["label"])
+    affine = file.affine + np.diag([0, 0, 0, 0]) + np.eye(4, k=3) * 5
+    nib.save(nib.Nifti1Image(np.asarray(file.dataobj), affine), moved)
+    with pytest.raises(DataError, match="moved.nii.gz: image and label differ in their affine"):
+        make_scene(files["image"], moved)
