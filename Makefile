@@ -15,7 +15,9 @@ test: export OMP_NUM_THREADS ?= 1
 test: $(READY)  ## unit tests and notebooks
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-lab: $(READY)  ## JupyterLab on the notebooks
+# Without ITK=1 no page of Lab asks the web for anything: itkwidgets' extension is off.
+lab: export JUPYTER_CONFIG_PATH := $(if $(ITK),,$(CURDIR)/notebooks/.jupyter:)$(JUPYTER_CONFIG_PATH)
+lab: $(READY)  ## JupyterLab on the notebooks; ITK=1 for overlay(..., viewer="itk")
 	$(BIN)/jupyter lab --notebook-dir=. notebooks/00_quickstart.ipynb $(ARGS)
 
 lint: $(READY)
