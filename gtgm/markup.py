@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 
+#: A text and the address that it leads to.
+Link = tuple[str, str]
 #: Shown in a cell that has no value.
 NOTHING = "–"
 
@@ -40,6 +43,7 @@ def html_table(
     heads: Collection[int] = (),
     code: Collection[int] = (),
     marked: Collection[str] = (),
+    links: Mapping[tuple[int, int], Sequence[Sequence[Link]]] = MappingProxyType({}),
 ) -> str:
     """An HTML fragment without a style of its own; wide tables scroll.
 
@@ -50,18 +54,20 @@ def html_table(
         code: columns whose cells are commands.
         marked: texts that are highlighted wherever they are a whole cell; a row that has one gets
             the text as its class.
+        links: by row and column of a cell, a list of links that unfolds below its text.
     """
 
-    def cell(text: str, column: int) -> str:
+    def cell(text: str, row: int, column: int) -> str:
         shown = html.escape(text)
         if text in marked:
             shown = f"<mark>{shown}</mark>"
         elif column in code and text != NOTHING:
             shown = f"<code>{shown}</code>"
+        shown += _unfolding(links.get((row, column), ()))
         return f"<th scope='row'>{shown}</th>" if column in heads else f"<td>{shown}</td>"
 
     body = []
-    for row, spans in zip(rows, _spans(rows, groups), strict=True):
+    for number, (row, spans) in enumerate(zip(rows, _spans(rows, groups), strict=True)):
         kinds = [text for text in row if text in marked]
         kind = f" class='{html.escape(kinds[0])}'" if kinds else ""
         first = "".join(
@@ -69,7 +75,7 @@ def html_table(
             for i, n in enumerate(spans)
             if n
         )
-        rest = "".join(cell(text, i) for i, text in enumerate(row[groups:], start=groups))
+        rest = "".join(cell(text, number, i) for i, text in enumerate(row[groups:], start=groups))
         body.append(f"<tr{kind}>{first}{rest}</tr>")
     head = "".join(f"<th scope='col'>{html.escape(text)}</th>" for text in header)
     listed = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
@@ -79,6 +85,19 @@ def html_table(
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
         + (f"<ul class='notes'>{listed}</ul>" if listed else "")
     )
+
+
+def _unfolding(entries: Sequence[Sequence[Link]]) -> str:
+    if not entries:
+        return ""
+    items = "".join(
+        "<li>"
+        + ", ".join(f"<a href='{html.escape(to)}'>{html.escape(text)}</a>" for text, to in entry)
+        + "</li>"
+        for entry in entries
+    )
+    count = f"{len(entries)} run{'s' if len(entries) > 1 else ''}"
+    return f"<details><summary>{count}</summary><ul>{items}</ul></details>"
 
 
 def _spans(rows: Sequence[Sequence[str]], groups: int) -> list[list[int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +19,7 @@ from gtgm import figures, paths, tables
 from gtgm.batch.units import EXECUTED
 from gtgm.datasets import registry
 from gtgm.figures_study import study_figures
+from gtgm.markup import Link
 from gtgm.provenance import machine_name
 from gtgm.references import reference_table
 from gtgm.results import Result
@@ -54,8 +55,10 @@ def build_report(run_folder: str | Path, results: Iterable[Result], out: str | P
     notebooks = _export_notebooks(run_folder / EXECUTED, out.parent / "notebooks", environment)
     for result in results:
         paths.write_json(out.parent / "results" / f"{result.id}.json", result.to_dict())
+    pages = {n["name"]: n["href"] for n in notebooks if not n["failed"]}
+    sources = {result.id: _links(result, pages) for result in results}
     page = environment.get_template("report_template.html.j2").render(
-        tables=[_table(t) for t in page_tables],
+        tables=[_table(t, sources) for t in page_tables],
         figures=_figures(run_folder, results, out.parent),
         notebooks=notebooks,
         results=[_run(r) for r in results],
@@ -84,17 +87,17 @@ def _environment() -> jinja2.Environment:
     )
 
 
-def _table(table: Table) -> dict[str, Any]:
+def _table(table: Table, sources: Mapping[str, Sequence[Link]]) -> dict[str, Any]:
     """A table, and below it the reference systems on its datasets."""
     references = reference_table(table.modality, set(table.frame["dataset"]))
     return {
         "modality": table.modality,
-        "html": Markup(table.to_html()),
+        "html": Markup(table.to_html(sources)),
         "references": Markup(references.to_html()),
     }
 
 
-def _figures(run_folder: Path, results: Sequence[Result], beside: Path) -> list[dict[str, str]]:
+def _figures(run_folder: Path, results: Sequence[Result], beside: Path) -> list[dict[str, Any]]:
     """Drawn from results first, then those that the notebooks saved."""
     shown, spent = [], 0
     for caption, figure in _drawn(results):
@@ -102,10 +105,13 @@ def _figures(run_folder: Path, results: Sequence[Result], beside: Path) -> list[
         with styled():
             figure.savefig(buffer, format="png")
         spent += buffer.tell()
-        shown.append({"src": _data_uri(buffer.getvalue()), "caption": caption, "credit": ""})
+        with Image.open(buffer) as image:
+            size = image.size
+        src = _data_uri(buffer.getvalue())
+        shown.append({"src": src, "size": size, "caption": caption, "credit": ""})
     for file in sorted(run_folder.rglob("figures/*.png")):
         with Image.open(file) as image:
-            text = dict(image.info)
+            text, size = dict(image.info), image.size
         data = file.read_bytes()
         # Base64 takes 4 bytes for 3; a quarter of the page is left to text and tables.
         fits = (spent + len(data)) * 4 / 3 < 0.75 * MAX_BYTES
@@ -113,6 +119,7 @@ def _figures(run_folder: Path, results: Sequence[Result], beside: Path) -> list[
         shown.append(
             {
                 "src": _data_uri(data) if fits else _link(file, beside),
+                "size": size,
                 "caption": text.get("Description") or file.stem.replace("_", " "),
                 "credit": text.get("Copyright", ""),
             }
@@ -170,7 +177,7 @@ def _export_notebooks(
 def _run(result: Result) -> dict[str, Any]:
     return {
         "id": result.id,
-        "href": f"results/{quote(result.id)}.json",
+        "href": _result_page(result),
         "stage": result.stage,
         "data": ", ".join(_titles([result])),
         "source": result.source,
@@ -183,6 +190,18 @@ def _run(result: Result) -> dict[str, Any]:
         "seconds": result.wall_seconds,
         "memory": result.peak_memory_gb,
     }
+
+
+def _links(result: Result, pages: Mapping[str, str]) -> list[Link]:
+    """To the result file of a run, and to its notebook if it is part of the report."""
+    about = [f"{name} {getattr(result, name)}" for name in ("fold", "draw", "seed")]
+    links = [(", ".join(about), _result_page(result))]
+    unit = Path(result.notebook).stem if result.notebook else ""
+    return [*links, ("notebook", pages[unit])] if unit in pages else links
+
+
+def _result_page(result: Result) -> str:
+    return f"results/{quote(result.id)}.json"
 
 
 def _names(results: Iterable[Result]) -> list[str]:

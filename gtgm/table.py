@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 
-from gtgm.markup import NOTHING, html_table, markdown_table
+from gtgm.markup import NOTHING, Link, html_table, markdown_table
 from gtgm.methods import METHODS
 
 _TITLES = {
@@ -95,9 +97,17 @@ class Table:
         """GitHub Markdown: the table, then its notes."""
         return markdown_table(self.header(), self.rows(), self.footnotes(), self._groups())
 
-    def to_html(self) -> str:
-        """An HTML fragment without a style of its own; phantom rows have the class ``phantom``."""
+    def to_html(self, sources: Mapping[str, Sequence[Link]] = MappingProxyType({})) -> str:
+        """An HTML fragment without a style of its own; phantom rows have the class ``phantom``.
+
+        Args:
+            sources: by the id of a run, links to what it left; they unfold below measured values.
+        """
         places = {column: i for i, column in enumerate(self._columns())}
+        links = {
+            (row, places["measured"]): [sources[id] for id in ids if id in sources]
+            for row, ids in enumerate(self.frame["ids"])
+        }
         return html_table(
             self.title,
             self.header(),
@@ -107,6 +117,7 @@ class Table:
             heads={places["method"]},
             code={places[c] for c in ("command",) if c in places},
             marked={"phantom"},
+            links={place: found for place, found in links.items() if found},
         )
 
     def _repr_html_(self) -> str:

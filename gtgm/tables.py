@@ -63,8 +63,8 @@ def build_table(
 
     Columns of ``frame``: dataset, title, fraction, method, source, setting, n_train, n_test, runs,
     draws, seeds, folds, measured, measured_sd, difference, difference_sd, pairs, reported, gap,
-    notes, command; for EM also post, border_masked and arand. Dice and differences are in per
-    cent, VOI in bits.
+    notes, command, ids (of the runs); for EM also post, border_masked and arand. Dice and
+    differences are in per cent, VOI in bits.
 
     Args:
         modality: ``CT``, ``MRI`` or ``EM``.
@@ -226,6 +226,7 @@ def _row(
         "gap": measured - cell.value if comparable else None,
         "notes": cell.notes,
         "command": _command(runs),
+        "ids": tuple(r.id for r in runs if _key(r) in own),
     }
     if info.modality == "EM":
         row["post"] = post

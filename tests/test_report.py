@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html.parser
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -90,12 +91,23 @@ def test_the_page_is_complete_and_needs_no_network(run_folder: Path) -> None:
             assert address[1:] in page.ids
         else:
             assert (out.parent / address).is_file(), address
-    assert "@import" not in text and "<script" not in text and "url(" not in text
+    assert "@import" not in text and "<script src" not in text and "url(" not in text
     # one curve, one label-efficiency figure, one saved by a notebook
     assert sum(a.startswith("data:image/png") for a in page.addresses) == 3
     assert "prefers-color-scheme: dark" in text
     for name in registry.names(in_paper=True):
         assert registry.get(name).title in text
+
+
+def test_measured_values_lead_to_the_file_and_the_notebook_of_each_run(run_folder: Path) -> None:
+    units = {"hip-10": "executed/unit-1.ipynb", "hip-100": "executed/unit-2.ipynb"}
+    results = [replace(r, notebook=units.get(r.id)) for r in RESULTS]
+    text = build_report(run_folder, results, run_folder / "r" / "index.html").read_text("utf-8")
+    cells = re.findall(r"<td>([^<]*)<details><summary>1 run</summary><ul>(.*?)</ul>", text)
+    links = {value: re.findall(r"href='([^']*)'", listed) for value, listed in cells}
+    assert links["85.0"] == ["results/hip-10.json", "notebooks/unit-1.html"]
+    assert links["86.0"] == ["results/hip-100.json"]  # its notebook failed
+    assert links["50.0"] == ["results/liver.json"]
 
 
 def test_each_table_is_followed_by_reference_systems_under_a_heading_of_their_own(
