@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
-import html
 import json
 import math
 import re
@@ -120,20 +119,17 @@ class Result:
         return {"schema_version": SCHEMA_VERSION, **values}
 
     def _repr_html_(self) -> str:
-        names = ", ".join(self.datasets)
-        head = " · ".join(
-            str(v) for v in (self.stage, names, self.source, self.method, self.backbone) if v
-        )
-        cells = "".join(
-            f"<tr><td>{html.escape(name)}</td><td>{value:.4g}</td></tr>"
-            for name, value in self.summary.items()
-            if value is not None
-        )
-        took = f"{self.wall_seconds:.0f} s" if self.wall_seconds is not None else "time unknown"
-        return (
-            f"<div><b>{html.escape(self.id)}</b><br>{html.escape(head)} · {took}"
-            f"<table>{cells}</table></div>"
-        )
+        from gtgm.rich import facts_html
+
+        about = (self.stage, ", ".join(self.datasets), self.source, self.method, self.backbone)
+        took = f"{self.wall_seconds:.0f} s" if self.wall_seconds is not None else "unknown"
+        facts = {
+            "run": " · ".join(str(value) for value in about if value),
+            "time": took,
+            **{name: f"{value:.4g}" for name, value in self.summary.items() if value is not None},
+            "command": self.command or "",
+        }
+        return facts_html(self.id, {name: value for name, value in facts.items() if value})
 
 
 def newest(

@@ -211,7 +211,7 @@ def test_measure_sees_memory_that_was_held_only_inside_the_block() -> None:
 def test_short_html_is_escaped() -> None:
     result = Result(id="x", stage="text", dataset="<b>", source="real", summary={"r@1": 0.5})
     html = result._repr_html_()
-    assert "&lt;b&gt;" in html and "<td>0.5</td>" in html
+    assert "&lt;b&gt;" in html and ">0.5</td>" in html
 
 
 def test_provenance_is_json() -> None:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+
+from gtgm.rich import HEIGHT, facts_html, picture_html
 
 if TYPE_CHECKING:
     from gtgm.datasets.geometry import Volume
 
-HEIGHT = 128
 PLANES = ("axial", "coronal", "sagittal")
 EM_PLANES = ("z", "y", "x")
 
@@ -35,22 +32,13 @@ def volume_html(volume: Volume) -> str:
         "classes": classes or "neuron instances",
         "source": info.attribution,
     }
-    cells = "".join(
-        f"<tr><th style='text-align:left'>{html.escape(k)}</th>"
-        f"<td style='text-align:left'>{html.escape(v)}</td></tr>"
-        for k, v in rows.items()
-    )
-    png = base64.b64encode(thumbnail(volume)).decode()
-    title = html.escape(f"{info.title}, {volume.case.id}")
-    alt = f"middle {', '.join(planes)} slices"
-    return (
-        f"<div><b>{title}</b><table>{cells}</table>"
-        f"<img alt='{alt}' src='data:image/png;base64,{png}'></div>"
-    )
+    picture = picture_html(thumbnail(volume), f"middle {', '.join(planes)} slices")
+    return facts_html(f"{info.title}, {volume.case.id}", rows, picture)
 
 
-def thumbnail(volume: Volume) -> bytes:
-    """PNG of the middle slice of each plane (first channel), isotropic, superior/anterior up."""
+def thumbnail(volume: Volume) -> np.ndarray:
+    """The middle slice of each plane (first channel) side by side, isotropic, superior/anterior
+    up."""
     image = volume.image[0]
     slices = []
     for axis in range(3):
@@ -61,9 +49,4 @@ def thumbnail(volume: Volume) -> bytes:
         plane = F.interpolate(plane[None, None], size=size, mode="bilinear")[0, 0]
         # Rows of EM run down the picture as in every viewer; those of SAR run up.
         slices.append(plane if volume.info.format == "cremi" else plane.flip(0))
-    row = torch.cat(slices, dim=1).numpy()
-    low, high = np.percentile(image.numpy(), [0.5, 99.5])
-    grey = np.clip((row - low) / max(high - low, 1e-6), 0, 1) * 255
-    buffer = io.BytesIO()
-    Image.fromarray(grey.astype(np.uint8)).save(buffer, format="PNG")
-    return buffer.getvalue()
+    return torch.cat(slices, dim=1).numpy()

@@ -79,6 +79,11 @@ class Split:
         rest = _shuffled(self.train(fold), fold, draw)
         return [*first, *(id for id in rest if id not in set(first))]
 
+    def _repr_html_(self) -> str:
+        from gtgm.rich import split_html
+
+        return split_html(self)
+
 
 @dataclass(frozen=True)
 class EMRanges:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from gtgm import paths
 from gtgm.results import Result, load_result, measure
+from gtgm.rich import facts_html, pairs_html
 from gtgm.settings import EMBEDDED
 from gtgm.stages.record import record
 from gtgm.stages.study import Study
@@ -40,11 +41,13 @@ class CaptionRun:
         folder: ``captions/<dataset>/<case>.jsonl``, embeddings, and the trained text models.
         result: counts and agreement with the measured descriptions.
         cases: captioned case ids per dataset.
+        study: whose captions these are.
     """
 
     folder: Path
     result: Result
     cases: dict[str, list[str]]
+    study: Study = field(repr=False)
 
     @cached_property
     def stores(self) -> dict[str, CaptionStore]:
@@ -60,6 +63,18 @@ class CaptionRun:
     def embeddings(self) -> torch.Tensor:
         """Frozen text embeddings (U, T)."""
         return load_file(self.folder / EMBEDDINGS)["embeddings"]
+
+    def _repr_html_(self, most: int = 4) -> str:
+        name = next(iter(self.cases))
+        shown = caption_pairs(self.study, self, name, most)
+        facts = {
+            "cases": ", ".join(f"{name} {len(cases)}" for name, cases in self.cases.items()),
+            "captions": f"{self.result.summary['captions']:.0f}, "
+            f"{self.result.summary['unique']:.0f} of them different",
+            "captioner": self.study.settings("text").captioner,
+            "files": "a JSONL file per case in captions, a line per position",
+        }
+        return facts_html("Captions", facts, pairs_html([(p.slice, p.text) for p in shown]))
 
 
 @dataclass(frozen=True)
@@ -81,7 +96,7 @@ def caption(study: Study) -> CaptionRun:
     folder, cases = text_folder(study), pooled_cases(study)
     done = folder / "result.json"
     if done.exists():
-        return CaptionRun(folder, load_result(done), cases)
+        return CaptionRun(folder, load_result(done), cases, study)
     with measure() as used:
         captioner = _captioner(study, folder, cases)
         stores = {name: CaptionStore(folder / "captions" / name) for name in study.datasets}
@@ -122,7 +137,7 @@ def caption(study: Study) -> CaptionRun:
             "agreement_by_chance": chance,
         },
     )
-    return CaptionRun(folder, result, cases)
+    return CaptionRun(folder, result, cases, study)
 
 
 def pooled_cases(study: Study) -> dict[str, list[str]]:

@@ -15,9 +15,10 @@ from gtgm.cache import VolumeCache
 from gtgm.device import process_state, step_generator
 from gtgm.errors import SettingsError
 from gtgm.intensity import normalise
-from gtgm.models.encoder import from_pretrained
+from gtgm.models.encoder import from_pretrained, read_config
 from gtgm.pool import PatchPool, PooledVolume
 from gtgm.results import Result, load_result, measure
+from gtgm.rich import encoder_html
 from gtgm.stages.captioning import CaptionRun, caption, load_text_encoder, text_folder
 from gtgm.stages.record import record
 from gtgm.stages.study import Study
@@ -40,6 +41,12 @@ class PretrainRun:
     def matrices(self) -> dict[str, torch.Tensor]:
         """See :func:`gtgm.pretrain.read_matrices`."""
         return training.read_matrices(self.folder)
+
+    def _repr_html_(self) -> str:
+        weights = sum(p.numel() for p in self.encoder().parameters())
+        names = ", ".join(self.result.datasets)
+        title = f"Encoder pretrained on {names} ({self.result.source}) by {self.result.method}"
+        return encoder_html(read_config(self.folder), weights, title)
 
 
 def pretrain(study: Study) -> PretrainRun:
