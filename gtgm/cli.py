@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -368,34 +367,17 @@ def _add_publish(commands: Any) -> None:
         commands,
         "publish",
         _publish,
-        "copy results and figures of runs to results/, render README table and findings",
+        "copy results and figures of runs to results/, render tables, findings and README",
         "gtgm publish runs/demo/cpu",
     )
     parser.add_argument("chosen", nargs="+", help="run folders, result files or ids")
 
 
 def _publish(options: argparse.Namespace) -> int:
-    from gtgm import paths
-    from gtgm.figures_study import write_study_figures
-    from gtgm.findings import write_findings
-    from gtgm.findings.study import DATASET, FEWEST
-    from gtgm.reported import load_reported
-    from gtgm.results import load_results, publish
-    from gtgm.tables import update_readme
+    from gtgm.publishing import publish_all
 
-    written = publish(options.chosen)
-    for chosen in map(Path, options.chosen):
-        for figure in sorted(chosen.rglob("figures/*.p[nd][gf]")):
-            target = paths.RESULTS / "figures" / figure.name
-            with paths.atomic(target) as temporary:
-                shutil.copyfile(figure, temporary)
-            written.append(target)
-    results = load_results([paths.MEASURED])
-    written += write_study_figures(results, DATASET, FEWEST)
-    written.append(write_findings(results, load_reported()))
-    for path in written:
+    for path in publish_all(options.chosen):
         print(path)
-    update_readme()
     return 0
 
 

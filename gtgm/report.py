@@ -34,8 +34,8 @@ MAX_BYTES = 20_000_000
 def build_report(run_folder: str | Path, results: Iterable[Result], out: str | Path) -> Path:
     """Write the report of a batch.
 
-    Beside the page come ``notebooks/<unit>.html`` (executed notebooks) and ``results/<id>.json``,
-    so that its folder can be moved and read anywhere.
+    Beside the page come ``notebooks/<unit>.html`` (executed notebooks), ``results/<id>.json`` and
+    ``tables``, so that its folder can be moved and read anywhere.
 
     Args:
         run_folder: its ``executed/*.ipynb`` and every ``figures/*.png`` at any depth are shown,
@@ -58,7 +58,7 @@ def build_report(run_folder: str | Path, results: Iterable[Result], out: str | P
     pages = {n["name"]: n["href"] for n in notebooks if not n["failed"]}
     sources = {result.id: _links(result, pages) for result in results}
     page = environment.get_template("report_template.html.j2").render(
-        tables=[_table(t, sources) for t in page_tables],
+        tables=[_table(t, sources, out.parent) for t in page_tables],
         figures=_figures(run_folder, results, out.parent),
         notebooks=notebooks,
         results=[_run(r) for r in results],
@@ -87,12 +87,14 @@ def _environment() -> jinja2.Environment:
     )
 
 
-def _table(table: Table, sources: Mapping[str, Sequence[Link]]) -> dict[str, Any]:
-    """A table, and below it the reference systems on its datasets."""
+def _table(table: Table, sources: Mapping[str, Sequence[Link]], beside: Path) -> dict[str, Any]:
+    """A table, its files, and below it the reference systems on its datasets."""
+    files = table.write(beside / "tables" / table.modality.lower())
     references = reference_table(table.modality, set(table.frame["dataset"]))
     return {
         "modality": table.modality,
         "html": Markup(table.to_html(sources)),
+        "files": [(file.suffix[1:], _link(file, beside)) for file in files],
         "references": Markup(references.to_html()),
     }
 

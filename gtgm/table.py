@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 
+from gtgm import paths
 from gtgm.markup import NOTHING, Link, html_table, markdown_table
 from gtgm.methods import METHODS
 
@@ -32,6 +33,7 @@ _TITLES = {
     "command": "command",
 }
 _ONLY_EM = ("post", "border_masked", "arand")
+_LATEX = {"−": "$-$", "±": "$\\pm$", "×": "$\\times$", "≤": "$\\leq$"}
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Table:
             words.append("not reported")
         said = "; ".join(word for word in words if word)
         title = f"{self.title} ({said})" if said else self.title
-        return dataclasses.replace(self, title=title, hidden=frozenset(hidden))
+        return replace(self, title=title, hidden=frozenset(hidden))
 
     def to_markdown(self) -> str:
         """GitHub Markdown: the table, then its notes."""
@@ -119,6 +121,30 @@ class Table:
             marked={"phantom"},
             links={place: found for place, found in links.items() if found},
         )
+
+    def to_csv(self) -> str:
+        """Plain values, a line per row: numbers as they are, without rounding or signs."""
+        frame = self.frame.assign(
+            notes=["; ".join(notes) for notes in self.frame["notes"]],
+            ids=[" ".join(ids) for ids in self.frame["ids"]],
+        )
+        return frame.to_csv(index=False, lineterminator="\n")
+
+    def to_latex(self) -> str:
+        """A table for print, without commands; LaTeX packages booktabs and longtable."""
+        short = replace(self, hidden=self.hidden | {"command"})
+        frame = pd.DataFrame(short.rows(), columns=short.header())
+        text = frame.to_latex(index=False, escape=True, longtable=True, caption=self.title)
+        for sign, command in _LATEX.items():
+            text = text.replace(sign, command)
+        notes = "".join(f"% {note}\n" for note in self.footnotes())
+        return f"{text}{notes}"
+
+    def write(self, path: str | Path) -> list[Path]:
+        """Write ``<path>.md``, ``.csv`` and ``.tex``; returns the paths."""
+        texts = {".md": self.to_markdown() + "\n", ".csv": self.to_csv(), ".tex": self.to_latex()}
+        path = Path(path)
+        return [paths.write_text(path.with_name(path.name + e), t) for e, t in texts.items()]
 
     def _repr_html_(self) -> str:
         return self.to_html()

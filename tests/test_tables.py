@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import html.parser
+import io
 import math
 import re
 import statistics
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from gtgm import paths
@@ -329,6 +331,32 @@ def test_every_markdown_row_has_every_column() -> None:
     table = build_table("MRI", [run("gtgm", 0.9, command="a | b")])
     lines = [line for line in table.to_markdown().splitlines() if line.startswith("|")]
     assert {line.replace("\\|", "").count("|") for line in lines} == {len(table.header()) + 1}
+
+
+def test_csv_has_the_plain_values_of_every_row() -> None:
+    table = build_table("MRI", [run("gtgm", 0.8765), run("random", 0.9, draw=1)])
+    read = pd.read_csv(io.StringIO(table.to_csv()))
+    assert list(read.columns) == list(table.frame.columns) and len(read) == len(table.frame)
+    measured = read.set_index("method")["measured"].dropna()
+    assert measured["gtgm"] == pytest.approx(87.65) and measured["random"] == pytest.approx(90)
+    assert read.loc[read["method"] == "gtgm", "ids"].str.len().max() > 0
+
+
+def test_latex_is_complete_escaped_and_free_of_characters_it_does_not_know() -> None:
+    table = build_table("MRI", [run("random", 0.9), run("gtgm", 0.8), run("gtgm", 0.7, draw=1)])
+    text = table.to_latex()
+    body = text.split("endlastfoot")[1].split("\\end{longtable}")[0]
+    assert body.count("\\\\") == len(table.frame)
+    lines = [line for line in text.splitlines() if not line.startswith("%")]
+    assert not set("−±×≤") & set("".join(lines)) and "$\\pm$" in text and "1 \\%" in text
+    assert "gtgm reproduce" not in text and table.footnotes()[0] in text
+
+
+def test_a_table_is_written_in_three_formats(tmp_path: Path) -> None:
+    table = build_table("EM", [])
+    files = table.write(tmp_path / "new" / "v1.2")
+    assert [f.name for f in files] == ["v1.2.md", "v1.2.csv", "v1.2.tex"]
+    assert files[0].read_text(encoding="utf-8").startswith("| dataset |")
 
 
 def test_the_readme_table_shows_real_rows_only() -> None:
