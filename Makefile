@@ -18,7 +18,7 @@ test: $(READY)  ## unit tests and notebooks
 # Without ITK=1 no page of Lab asks the web for anything: itkwidgets' extension is off.
 lab: export JUPYTER_CONFIG_PATH := $(if $(ITK),,$(CURDIR)/notebooks/.jupyter:)$(JUPYTER_CONFIG_PATH)
 lab: $(READY)  ## JupyterLab on the notebooks; ITK=1 for overlay(..., viewer="itk")
-	$(BIN)/jupyter lab --notebook-dir=. notebooks/00_quickstart.ipynb $(ARGS)
+	$(BIN)/jupyter lab --notebook-dir=. notebooks/index.ipynb $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

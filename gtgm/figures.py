@@ -60,6 +60,19 @@ def similarity_matrix(
 
 
 @_in_style
+def caption_probabilities(
+    before: np.ndarray, after: np.ndarray, labels: tuple[str, str] = ("patch", "caption")
+) -> Figure:
+    """With which probability each held-out patch chooses each caption, before and after.
+
+    Args:
+        before, after: (N, M), rows that sum to 1.
+        labels: what the rows and the columns are.
+    """
+    return _matrices(before, after, "probability", labels, cmap="viridis", low=0)
+
+
+@_in_style
 def cross_correlation(before: np.ndarray, after: np.ndarray) -> Figure:
     """Cross-correlation of the two views' features, which L_VR drives to the identity.
 
@@ -145,14 +158,19 @@ def _row_of_axes(figure: Figure, count: int) -> np.ndarray:
 
 
 def _matrices(
-    before: np.ndarray, after: np.ndarray, label: str, axes_labels: tuple[str, str]
+    before: np.ndarray,
+    after: np.ndarray,
+    label: str,
+    axes_labels: tuple[str, str],
+    cmap: str = "RdBu_r",
+    low: float = -1,
 ) -> Figure:
     figure = Figure(figsize=(PAGE, 4.0))
     panels = figure.subplots(1, 2)
     for axes, matrix, title in zip(
         panels, (before, after), ("before pretraining", "after pretraining"), strict=True
     ):
-        shown = axes.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
+        shown = axes.imshow(matrix, cmap=cmap, vmin=low, vmax=1, aspect="auto")
         axes.set(title=title, ylabel=axes_labels[0], xlabel=axes_labels[1])
     figure.colorbar(shown, ax=list(panels), label=label, shrink=0.9)
     return figure

@@ -19,6 +19,7 @@ FIGURES = {
         Result("a", "pretrain", "x", "real", curves={"L_VLP": [[0, 2], [5, 1]], "L_VR": [[0, 9]]})
     ),
     "similarity": lambda: figures.similarity_matrix(np.eye(5, 7), np.eye(5, 7)),
+    "probabilities": lambda: figures.caption_probabilities(np.full((4, 2), 0.5), np.eye(4)),
     "correlation": lambda: figures.cross_correlation(np.zeros((6, 6)), np.eye(6)),
     "retrieval": lambda: figures.retrieval_bars(
         {name: {"r@1": 0.3, "r@5": 0.6, "chance": 0.1} for name in ("before", "after")}

@@ -109,12 +109,16 @@ def test_grey_values_fill_the_window_and_a_constant_image_does_not_break_it():
     assert low < high
 
 
-def test_highlighted_objects_keep_their_colour_and_the_others_are_grey():
+def test_highlighted_objects_stand_out_and_the_others_are_grey():
     many = np.arange(np.prod(SHAPE)).reshape(SHAPE) // 4
     plain = make_scene(GREY, many, spacing=(1, 1, 1)).layers[0]
     layer = make_scene(GREY, many, spacing=(1, 1, 1), highlight=[3, 7]).layers[0]
     assert layer.instances and layer.shown == (3, 7) and len(plain.shown) == len(plain.names)
-    assert [layer.colors[n - 1] == plain.colors[n - 1] for n in (3, 7, 5)] == [True, True, False]
+    assert [layer.colors[n - 1] for n in (3, 7)] == list(PALETTE[:2])
+    assert len(set(layer.colors)) == 3  # these two, and grey
+    many_chosen = list(range(1, 11))
+    layer = make_scene(GREY, many, spacing=(1, 1, 1), highlight=many_chosen).layers[0]
+    assert layer.colors[:10] == plain.colors[:10] and len(set(layer.colors[10:])) == 1
     classes = make_scene(GREY, TWO, spacing=(1, 1, 1), highlight=[2]).layers[0]
     assert classes.shown == (2,)
     with pytest.raises(SettingsError, match="highlight"):
@@ -133,6 +137,16 @@ def test_segments_have_the_colour_of_their_neuron():
     assert {second.names[n - 1] for n in second.shown} == {"105", "999"}
     colors = [second.colors[second.names.index(name)] for name in ("105", "999", "106")]
     assert colors[0] == first.colors[4] and len(set(colors)) == 3
+
+
+def test_a_segment_that_only_touches_a_chosen_neuron_is_not_shown():
+    truth = np.repeat(np.arange(1, 21), 60).reshape(4, 10, 30)
+    merger = np.where(truth == 5, 6, truth)  # hides neuron 5 in segment 6
+    touching = merger.copy()
+    touching[tuple(np.argwhere(truth == 5)[:3].T)] = 9  # three of its sixty voxels
+    layers = make_scene(truth, truth, touching, spacing=(1, 1, 1), highlight=[5]).layers
+    assert [layers[1].names[n - 1] for n in layers[1].shown] == ["6"]
+    assert layers[1].colors[layers[1].names.index("6")] not in layers[0].colors
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,8 @@ def overlay(
         spacing: voxel size (z, y, x) in mm; needed with an array, and only there.
         names: of the classes 1, 2, …; without names, more than 16 labels are objects (neurons),
             which get random bright colours.
-        highlight: labels to look at; neurons keep their colours and all others become grey.
+        highlight: labels to look at; all others become grey, and up to seven neurons get colours
+            that are far apart.
         channel: of an image with several.
         title: above the picture; the dataset and the case by default.
         viewer: ``niivue``, or ``itk`` for itkwidgets, whose viewer needs network; where it does not
@@ -83,9 +84,9 @@ class Overlay:
     def __init__(self, scene: Scene, viewer: str = "niivue", live: bool | None = None) -> None:
         self.scene, self._viewer, self._live = scene, viewer, live
 
-    def figure(self, solid: bool = True) -> Figure:
+    def figure(self, solid: bool = True, centre: tuple[int, int, int] | None = None) -> Figure:
         """The picture, for :func:`gtgm.figures.save_figure`; see :func:`still_figure`."""
-        return still_figure(self.scene, solid)
+        return still_figure(self.scene, solid, centre)
 
     def picture(self) -> bytes:
         """The picture as PNG."""

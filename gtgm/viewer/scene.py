@@ -22,8 +22,8 @@ from gtgm.datasets.geometry import (
 )
 from gtgm.datasets.msd import Case
 from gtgm.errors import DataError, SettingsError
-from gtgm.neurons.metrics import mutual_matches
-from gtgm.style import bright_colors, class_colors
+from gtgm.neurons.metrics import contingency, mutual_matches
+from gtgm.style import PALETTE, bright_colors, class_colors
 
 Array = np.ndarray | torch.Tensor
 Labels = Array | str | Path | None
@@ -228,7 +228,9 @@ def _layer(
         chosen = tuple(i for i, n in enumerate(ids.tolist(), 1) if n in set(highlight))
         colors = [to_hex(color) for color in bright_colors(len(ids))]
         if chosen:
-            colors = [c if i in chosen else _GREY for i, c in enumerate(colors, 1)]
+            few = len(chosen) <= len(PALETTE)
+            own = dict(zip(chosen, PALETTE, strict=False)) if few else dict(enumerate(colors, 1))
+            colors = [own[i] if i in chosen else _GREY for i in range(1, len(ids) + 1)]
     else:
         numbers = values
         most = int(ids[-1]) if len(ids) else 0
@@ -240,18 +242,21 @@ def _layer(
 
 
 def _in_colors_of(truth: Layer, prediction: Layer) -> Layer:
-    """Segments in the colours of their neurons, see :func:`mutual_matches`.
+    """Segments in the colours of their neurons, see :func:`mutual_matches`; others in their own.
 
-    If neurons were highlighted, the segments that cover them are shown, and others are grey.
+    If neurons were highlighted, segments that cover a tenth of one are shown, and others are grey.
     """
     colors = [to_hex(c) for c in bright_colors(len(prediction.names), seed=11)]
-    shown = prediction.shown
+    shown = tuple(range(1, len(colors) + 1))
     if len(truth.shown) < len(truth.names):
-        covered = prediction.values[np.isin(truth.values, truth.shown)]
-        shown = tuple(n for n in np.unique(covered).tolist() if n)
+        table = contingency(prediction.values, truth.values, ignore=())
+        sizes = np.bincount(truth.values.ravel())
+        covers = np.isin(table.truth, truth.shown) & (table.counts >= 0.1 * sizes[table.truth])
+        shown = tuple(n for n in np.unique(table.segmentation[covers]).tolist() if n)
         colors = [c if i in set(shown) else _GREY for i, c in enumerate(colors, 1)]
     for segment, neuron in mutual_matches(prediction.values, truth.values).items():
-        colors[segment - 1] = truth.colors[neuron - 1]
+        if neuron in truth.shown:
+            colors[segment - 1] = truth.colors[neuron - 1]
     return replace(prediction, colors=tuple(colors), shown=shown)
 
 

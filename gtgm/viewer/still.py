@@ -20,11 +20,14 @@ SURFACE_GRID = 72
 #: Most objects that get a surface, the largest first.
 MOST_SURFACES = 12
 _SURFACE_HEIGHT = 2.3
+_ELEVATION, _AZIMUTH = 22, -35
 _LIGHT = np.array([0.35, -0.5, 0.8]) / np.linalg.norm([0.35, -0.5, 0.8])
 
 
 @_in_style
-def still_figure(scene: Scene, solid: bool = True) -> Figure:
+def still_figure(
+    scene: Scene, solid: bool = True, centre: tuple[int, int, int] | None = None
+) -> Figure:
     """Axial, coronal and sagittal plane through the objects, and below each map as a surface.
 
     Classes are outlined, truth solid and prediction dashed; instances are filled. Surfaces are
@@ -33,6 +36,7 @@ def still_figure(scene: Scene, solid: bool = True) -> Figure:
     Args:
         scene: see :func:`gtgm.viewer.scene.make_scene`.
         solid: whether to draw surfaces.
+        centre: voxel (z, y, x) that the planes meet in; by default the objects decide.
     """
     widths, ratio = proportions(scene)
     flat = PAGE * ratio + 0.75
@@ -44,7 +48,7 @@ def still_figure(scene: Scene, solid: bool = True) -> Figure:
         panels = lower.subplots(1, len(scene.layers), subplot_kw={"projection": "3d"})
         for axes, layer in zip(np.atleast_1d(panels), scene.layers, strict=True):
             _draw_surfaces(axes, layer, scene)
-    draw_planes(upper.subplots(1, 3, width_ratios=widths), scene)
+    draw_planes(upper.subplots(1, 3, width_ratios=widths), scene, centre)
     if handles := plane_handles(scene):
         upper.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6))
     if scene.title:
@@ -101,7 +105,17 @@ def _draw_surfaces(axes: Axes, layer: Layer, scene: Scene) -> None:
     if scene.em:
         low[1], high[1] = extent[1] - high[1], extent[1] - low[1]
     axes.set(xlim=(low[2], high[2]), ylim=(low[1], high[1]), zlim=(low[0], high[0]))
-    axes.set_box_aspect((high - low)[::-1], zoom=1.9)
-    axes.view_init(elev=22, azim=-35)
+    size = high - low
+    axes.set_box_aspect(size[::-1], zoom=_zoom(*size))
+    axes.view_init(elev=_ELEVATION, azim=_AZIMUTH)
     axes.set_title(layer.title)
     axes.set_axis_off()
+
+
+def _zoom(depth: float, height: float, width: float) -> float:
+    """How much a box may be enlarged in a panel that is twice as wide as high, seen from there."""
+    elevation, azimuth = np.radians(_ELEVATION), np.radians(-_AZIMUTH)
+    across = width * np.sin(azimuth) + height * np.cos(azimuth)
+    along = width * np.cos(azimuth) + height * np.sin(azimuth)
+    up = depth * np.cos(elevation) + along * np.sin(elevation)
+    return float(np.clip(1.3 * across / up, 1.05, 1.9))
