@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.special import softmax
 
 from gtgm import paths
 from gtgm.results import Result
@@ -60,16 +61,15 @@ def similarity_matrix(
 
 
 @_in_style
-def caption_probabilities(
-    before: np.ndarray, after: np.ndarray, labels: tuple[str, str] = ("patch", "caption")
-) -> Figure:
-    """With which probability each held-out patch chooses each caption, before and after.
+def caption_probabilities(before: np.ndarray, after: np.ndarray, temperature: float) -> Figure:
+    """With which probability each held-out patch chooses each caption, as L_VLP sees it.
 
     Args:
-        before, after: (N, M), rows that sum to 1.
-        labels: what the rows and the columns are.
+        before, after: (N, M), cosine similarity of patches and captions.
+        temperature: divides the similarities before the softmax over captions.
     """
-    return _matrices(before, after, "probability", labels, cmap="viridis", low=0)
+    parts = (softmax(np.asarray(s, float) / temperature, axis=1) for s in (before, after))
+    return _matrices(*parts, "probability", ("patch", "caption"), cmap="viridis", low=0)
 
 
 @_in_style

@@ -19,7 +19,7 @@ FIGURES = {
         Result("a", "pretrain", "x", "real", curves={"L_VLP": [[0, 2], [5, 1]], "L_VR": [[0, 9]]})
     ),
     "similarity": lambda: figures.similarity_matrix(np.eye(5, 7), np.eye(5, 7)),
-    "probabilities": lambda: figures.caption_probabilities(np.full((4, 2), 0.5), np.eye(4)),
+    "probabilities": lambda: figures.caption_probabilities(np.zeros((4, 4)), np.eye(4), 0.1),
     "correlation": lambda: figures.cross_correlation(np.zeros((6, 6)), np.eye(6)),
     "retrieval": lambda: figures.retrieval_bars(
         {name: {"r@1": 0.3, "r@5": 0.6, "chance": 0.1} for name in ("before", "after")}
@@ -48,6 +48,17 @@ def test_text_is_large_enough_and_axes_are_labelled(name: str, tmp_path: Path) -
     with Image.open(png) as image:
         assert round(image.info["dpi"][0]) == 150
         assert np.asarray(image.convert("L")).std() > 5  # not blank
+
+
+def test_the_temperature_decides_how_sharply_a_patch_chooses() -> None:
+    similarity = np.eye(3)
+    for temperature, expected in ((0.01, 1.0), (0.5, np.exp(2) / (np.exp(2) + 2)), (100, 0.336)):
+        before, after = figures.caption_probabilities(
+            np.zeros((3, 3)), similarity, temperature
+        ).axes[:2]  # the third is the colour bar
+        assert np.allclose(before.images[0].get_array(), 1 / 3)
+        rows = np.asarray(after.images[0].get_array())
+        assert np.allclose(rows.sum(1), 1) and rows[0, 0] == pytest.approx(expected, abs=1e-3)
 
 
 def test_captions_are_shown_whole() -> None:
