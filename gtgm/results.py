@@ -188,7 +188,8 @@ def load_results(folders: str | Path | Iterable[str | Path]) -> list[Result]:
     """Read every result under the folders.
 
     In a folder these are all files named ``result.json`` at any depth, and every ``*.json`` that
-    lies directly in it (the layout of ``results/measured``). A file that is no result is an error.
+    lies directly in it (the layout of ``results/measured``; not in the folder of a run, which has
+    other files). A file that is no result is an error.
     The same id found twice is used once, from the folder named first; a warning says so if the
     contents differ.
 
@@ -205,7 +206,9 @@ def load_results(folders: str | Path | Iterable[str | Path]) -> list[Result]:
             )
         files = {folder}
         if folder.is_dir():
-            files = {*folder.rglob("result.json"), *folder.glob("*.json")}
+            files = {*folder.rglob("result.json")}
+            if folder / "result.json" not in files:  # a run's own folder has other files as well
+                files |= {*folder.glob("*.json")}
         for file in sorted(files):
             result = load_result(file)
             first = found.setdefault(result.id, result)

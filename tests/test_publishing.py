@@ -44,6 +44,13 @@ def test_everything_that_shows_results_is_written(tmp_path, runs, readme) -> Non
     assert "| MSD Hippocampus |" in readme.read_text() and "Shown" not in readme.read_text()
 
 
+def test_the_folder_of_one_run_may_hold_other_files(tmp_path, runs, readme) -> None:
+    one = next(path.parent for path in sorted(runs.rglob("result.json")))
+    paths.write_json(one / "config.json", {"backbone": "unet"})
+    publish_all([one], tmp_path / "results", readme)
+    assert [r.id for r in load_results([tmp_path / "results" / "measured"])] == [one.name]
+
+
 def test_publishing_twice_changes_nothing(tmp_path, runs, readme) -> None:
     def contents():
         return {f: f.read_bytes() for f in tmp_path.rglob("*.*")
