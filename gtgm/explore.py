@@ -98,7 +98,7 @@ class Explorer:
         from IPython.display import display
 
         shown: DisplayHandle = display(self._draw(**self._values), display_id=True)
-        if is_live() if self._live is None else self._live:
+        if is_live(self._live):
             import ipywidgets
 
             display(ipywidgets.HBox(self.widgets(shown.update)))

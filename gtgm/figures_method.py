@@ -13,7 +13,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from gtgm.figures import _in_style
 from gtgm.style import PAGE, PALETTE
 
-_BLUE, _RED, _GREEN, _VIOLET, _ORANGE = PALETTE[:5]
+_BLUE, _RED, _GREEN = PALETTE[:3]
 _GREY = "0.35"
 #: Size of the sheet on which everything has its place.
 _WIDTH, _HEIGHT = 100.0, 52.0
@@ -71,7 +71,7 @@ def method_figure(
     _arrow(axes, (63.3, 11.5), (64.8, 10.5))
 
     _box(axes, (84, 14, 13, 7), "encoder +\ndecoder", _BLUE)
-    _arrow(axes, (63.5, 18), (83.5, 18), "weights", above=True)
+    _arrow(axes, (63.5, 18), (83.5, 18), "weights")
     _picture(axes, volume, (83.5, 28, 14, 14), "segmentation", truth)
     _arrow(axes, (90.5, 21.5), (90.5, 25))
     return figure
@@ -97,15 +97,13 @@ def _arrow(
     start: tuple[float, float],
     end: tuple[float, float],
     text: str = "",
-    above: bool = False,
 ) -> None:
     axes.add_patch(
         FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=11, color=_GREY, lw=1.2)
     )
     if text:
         x, y = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
-        axes.text(x, y + (1 if above else -1), text, ha="center", fontsize=9, color=_GREY,
-                  va="bottom" if above else "top")  # fmt: skip
+        axes.text(x, y + 1, text, ha="center", va="bottom", fontsize=9, color=_GREY)
 
 
 def _picture(

@@ -1,15 +1,30 @@
-"""Tables of texts as GitHub Markdown and as HTML; what stands in them is others' business."""
+"""Tables of texts as GitHub Markdown and as HTML, and templates of pages; what stands in them is
+others' business."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
+
+import jinja2
 
 #: A text and the address that it leads to.
 Link = tuple[str, str]
 #: Shown in a cell that has no value.
 NOTHING = "–"
+
+
+def page_templates(folder: Path) -> jinja2.Environment:
+    """The templates of a folder; texts are escaped, and a value that is missing is an error."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def markdown_table(

@@ -19,7 +19,7 @@ from gtgm import figures, paths, tables
 from gtgm.batch.units import EXECUTED
 from gtgm.datasets import registry
 from gtgm.figures_study import study_figures
-from gtgm.markup import Link
+from gtgm.markup import Link, page_templates
 from gtgm.provenance import machine_name
 from gtgm.references import reference_table
 from gtgm.results import Result
@@ -50,7 +50,7 @@ def build_report(run_folder: str | Path, results: Iterable[Result], out: str | P
         ResultError, SettingsError: see :func:`gtgm.tables.build_table`.
     """
     run_folder, out, results = Path(run_folder), Path(out), list(results)
-    environment = _environment()
+    environment = page_templates(Path(__file__).parent)
     page_tables = [tables.build_table(modality, results) for modality in tables.FRACTIONS]
     notebooks = _export_notebooks(run_folder / EXECUTED, out.parent / "notebooks", environment)
     for result in results:
@@ -75,16 +75,6 @@ def build_report(run_folder: str | Path, results: Iterable[Result], out: str | P
         memory=max((r.peak_memory_gb or 0 for r in results), default=0),
     )
     return paths.write_text(out, page)
-
-
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
 
 
 def _table(table: Table, sources: Mapping[str, Sequence[Link]], beside: Path) -> dict[str, Any]:

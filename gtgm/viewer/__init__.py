@@ -114,7 +114,7 @@ class Overlay:
         from IPython.display import display
 
         display(self._repr_mimebundle_(), raw=True)
-        if not (is_live() if self._live is None else self._live):
+        if not is_live(self._live):
             return
         if self._viewer == "itk":
             from gtgm.viewer.itk import show_itk

@@ -9,10 +9,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from gtgm import paths
 from gtgm.errors import GTGMError
+from gtgm.markup import page_templates
 from gtgm.viewer.niivue import HEIGHT, OPTIONS, volumes
 from gtgm.viewer.scene import Scene
 
@@ -33,13 +32,7 @@ def write_page(scene: Scene, picture: bytes, path: str | Path) -> Path:
     Raises:
         GTGMError: ipyniivue's code is missing, or of an unknown form.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates(Path(__file__).parent)
     entries = [_encoded(entry) for entry in volumes(scene)]
     text = environment.get_template("page_template.html.j2").render(
         title=scene.title or "overlay",

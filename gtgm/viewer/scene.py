@@ -12,7 +12,7 @@ import torch
 from matplotlib.colors import to_hex
 
 from gtgm.datasets import registry
-from gtgm.datasets.em import EMVolume
+from gtgm.datasets.em import EMVolume, read_case
 from gtgm.datasets.geometry import (
     Volume,
     check_pair,
@@ -107,7 +107,7 @@ def make_scene(
     """
     if isinstance(image, Case):
         info = registry.get(image.dataset)
-        image = load_volume(image, info) if info.format == "msd" else _em_of(image)
+        image = load_volume(image, info) if info.format == "msd" else read_case(image, info)
     if isinstance(image, str | Path):
         scene, labels, prediction = _of_files(Path(image), labels, prediction, channel)
     elif isinstance(image, Volume):
@@ -155,12 +155,6 @@ def _of_em(volume: EMVolume) -> Scene:
     affine = _affine([nm / 1000 for nm in volume.resolution], down=True)
     first, stop = volume.sections
     return Scene(_channel(volume.raw, 0), affine, "µm", title=f"EM, sections {first}–{stop - 1}")
-
-
-def _em_of(case: Case) -> EMVolume:
-    from gtgm.datasets.em import read_case
-
-    return read_case(case, registry.get(case.dataset))
 
 
 def _of_array(image: Array, spacing: Sequence[float] | None, channel: int) -> Scene:
