@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import patheffects
@@ -19,7 +20,6 @@ from matplotlib.patches import Patch
 
 from gtgm.figures import _in_style, _outline
 from gtgm.neurons.metrics import mutual_matches
-from gtgm.neurons.mistakes import Mistake, closest_view
 from gtgm.style import COLUMN, PAGE, PALETTE, bright_colors
 
 # Largest, second and third piece: apart from each other, and from grey, with any colour vision.
@@ -154,14 +154,7 @@ def neuron_methods(
 
 
 @_in_style
-def mistakes_panels(
-    raw: np.ndarray,
-    truth: np.ndarray,
-    segmentation: np.ndarray,
-    mistakes: Sequence[Mistake],
-    resolution: Sequence[float],
-    width_nm: float = 1000.0,
-) -> Figure:
+def mistakes_panels(pictures: Sequence[Mapping[str, Any]]) -> Figure:
     """Mistakes from near: a row for each, with the EM, the truth and the segmentation.
 
     The three largest pieces of the split neuron or merged segment are coloured, the whole of it in
@@ -169,37 +162,34 @@ def mistakes_panels(
     section is cut in xy, or in xz or yz where those show the two much better.
 
     Args:
-        raw, truth, segmentation: (D, H, W).
-        mistakes: of :func:`gtgm.neurons.mistakes.find_mistakes`.
-        resolution: nm per voxel (z, y, x).
-        width_nm: width and height of the pictures.
+        pictures: of :func:`gtgm.neurons.mistakes.mistake_pictures`.
     """
-    views = [closest_view(m, segmentation, truth, resolution, width_nm) for m in mistakes]
     # A row is as high as its picture, and never too low for the text beside it.
-    heights = [max(0.55, view.size[1] / view.size[0]) for view in views]
-    figure = Figure(figsize=(PAGE, sum(heights) * PAGE * 0.3 + 0.4 * len(views) + 0.4))
-    panels = figure.subplots(len(views), 3, squeeze=False, height_ratios=heights)
-    low, high = np.percentile(raw, (1, 99))
-    for row, mistake, view in zip(panels, mistakes, views, strict=True):
-        pictures = [raw[view.cut]]
-        for labels, names in ((truth, mistake.truth), (segmentation, mistake.segments)):
-            here = labels[view.cut]
-            pieces = view.pieces if len(names) > 1 else here == names[0]
-            pictures.append(_highlighted(here, pieces))
-        for axes, picture in zip(row, pictures, strict=True):
-            axes.imshow(picture, extent=(0, view.size[0], view.size[1], 0), vmin=low,
-                        vmax=max(high, low + 1e-6))  # fmt: skip
-            axes.plot(*view.place, "o", mfc="none", mec="k", mew=1.5, ms=17, path_effects=_STROKE)
+    heights = [max(0.55, seen["size"][1] / seen["size"][0]) for seen in pictures]
+    figure = Figure(figsize=(PAGE, sum(heights) * PAGE * 0.3 + 0.4 * len(pictures) + 0.4))
+    panels = figure.subplots(len(pictures), 3, squeeze=False, height_ratios=heights)
+    for row, seen in zip(panels, pictures, strict=True):
+        (width, height), pieces = seen["size"], seen["pieces"]
+        low, high = seen["window"]
+        shown = [seen["em"]]
+        for labels, names in (
+            (seen["truth"], seen["neurons"]),
+            (seen["segmentation"], seen["segments"]),
+        ):
+            shown.append(_highlighted(labels, pieces if len(names) > 1 else labels == names[0]))
+        for axes, picture in zip(row, shown, strict=True):
+            axes.imshow(picture, extent=(0, width, height, 0), vmin=low, vmax=max(high, low + 1e-6))
+            axes.plot(*seen["place"], "o", mfc="none", mec="k", mew=1.5, ms=17,
+                      path_effects=_STROKE)  # fmt: skip
         for number, color in enumerate(_PIECES, start=1):
-            if number in view.pieces:
-                box = (0, view.size[0], 0, view.size[1])
-                _outline(row[0], view.pieces == number, box, color, "solid")
-        _scale_bar(row[0], *view.size)
-        names = (_names("neuron", mistake.truth), _names("segment", mistake.segments))
+            if number in pieces:
+                _outline(row[0], pieces == number, (0, width, 0, height), color, "solid")
+        _scale_bar(row[0], width, height)
+        names = (_names("neuron", seen["neurons"]), _names("segment", seen["segments"]))
         for axes, title in zip(row, ("EM", *names), strict=True):
-            axes.set(title=title, xlim=(0, view.size[0]), ylim=(view.size[1], 0))
+            axes.set(title=title, xlim=(0, width), ylim=(height, 0))
             axes.axis("off")
-        header = f"{mistake.kind}, {mistake.voi_bits:.3f} bits\n{view.plane}"
+        header = f"{seen['kind']}, {seen['bits']:.3f} bits\n{seen['plane']}"
         row[0].text(-0.04, 0.5, header, transform=row[0].transAxes, rotation=90, ha="right",
                     va="center", multialignment="center")  # fmt: skip
     names = ("largest piece", "second", "third", "other objects")

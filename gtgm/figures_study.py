@@ -90,7 +90,7 @@ def write_study_figures(
     results: Iterable[Result],
     dataset: str,
     fraction: float,
-    folder: str | Path = paths.RESULTS / "figures",
+    folder: str | Path = paths.FIGURES,
 ) -> list[Path]:
     """Write the figures of :func:`study_figures` as PNG and PDF; returns the paths of the PNGs."""
     found = study_figures(results, dataset, fraction)

@@ -21,6 +21,7 @@ WORKFLOW = ROOT / "workflow"
 RESULTS = ROOT / "results"
 REPORTED = RESULTS / "reported"
 MEASURED = RESULTS / "measured"
+FIGURES = RESULTS / "figures"
 
 
 def runs_dir() -> Path:

@@ -27,6 +27,10 @@ class PooledVolume:
     captions: CaptionStore
 
 
+#: A volume, and the first voxel (z, y, x) of a patch in it.
+Place = tuple[PooledVolume, Sequence[int]]
+
+
 @dataclass(frozen=True)
 class Batch:
     """Patches (B, 1, D, H, W) and the index of each one's caption in the pool's ``texts`` (B,)."""
@@ -71,14 +75,21 @@ class PatchPool:
 
     def grid(self, most: int, generator: np.random.Generator) -> Batch:
         """Patches exactly at caption positions, at most ``most`` of them, drawn over all cases."""
+        return self.at(self.places(most, generator))
+
+    def places(self, most: int, generator: np.random.Generator) -> list[Place]:
+        """At most ``most`` caption positions, drawn over all cases, in the order of the cases."""
         places = [
             (volume, row["origin"])
             for volume in self.volumes
             for row in volume.captions.rows(volume.case)
         ]
         order = generator.permutation(len(places))[:most]
-        chosen = [places[i] for i in sorted(order)]
-        return self._batch([self._cut(v, v.load(), origin) for v, origin in chosen])
+        return [places[i] for i in sorted(order)]
+
+    def at(self, places: Sequence[Place]) -> Batch:
+        """The patches at these places."""
+        return self._batch([self._cut(v, v.load(), origin) for v, origin in places])
 
     def _cut(
         self, volume: PooledVolume, image: torch.Tensor, origin: Sequence[int]

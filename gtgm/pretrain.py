@@ -20,7 +20,7 @@ from torch import nn
 from gtgm import loop, paths
 from gtgm.device import accelerator as make_accelerator
 from gtgm.device import safe_precision, step_generator
-from gtgm.errors import DataError, SettingsError
+from gtgm.errors import DataError, SettingsError, WeightsError
 from gtgm.hashing import settings_hash
 from gtgm.intensity import unit_range
 from gtgm.losses import cross_correlation
@@ -32,8 +32,10 @@ from gtgm.settings import PretrainSettings
 from gtgm.views import make_view
 
 MATRICES = "matrices.safetensors"
+HEADS = "heads.safetensors"
 HELD_OUT_PATCHES = 256
 LOG_EVERY = 10
+_ENCODER = "tower.encoder."
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def pretrain(
     )
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
 
-    training, held_out = _hold_out(volumes, settings)
+    training, held_out = hold_out(volumes, settings)
     shuffle = seed if settings.shuffle_captions else None
     pool = PatchPool(training, texts, settings.patch, shuffle)
     probe = _Probe(PatchPool(held_out, texts, settings.patch, shuffle), settings, seed)
@@ -129,6 +131,8 @@ def pretrain(
     if accelerator.is_main_process:
         save_matrices(folder, matrices)
         save_pretrained(model.encoder, folder, held_out=after, steps=settings.steps)
+        if text is not None:
+            _save_heads(model, folder)
         loop.remove_checkpoint(folder)
     return Pretrained(folder, len(training), len(held_out), curves, before, after)
 
@@ -197,6 +201,38 @@ class _Probe:
         return torch.cat([model.embed(chunk.to(device)) for chunk in patches.split(32)]).cpu()
 
 
+def load_heads(model: Objective, folder: Path) -> None:
+    """Give a model of the same settings the heads that were trained with a folder's encoder.
+
+    Raises:
+        WeightsError: the folder has none, or they do not fit.
+    """
+    path = folder / HEADS
+    if not path.exists():
+        raise WeightsError(
+            "is missing",
+            where=path,
+            expected="the heads that the encoder was trained with",
+            fix="delete the folder and pretrain again; encoders alone are enough for fine-tuning",
+        )
+    report = model.load_state_dict(load_file(path), strict=False)
+    missing = [name for name in report.missing_keys if not name.startswith(_ENCODER)]
+    if missing or report.unexpected_keys:
+        raise WeightsError(
+            f"{len(missing)} tensor(s) are missing and {len(report.unexpected_keys)} are unknown: "
+            + ", ".join((missing + report.unexpected_keys)[:3]),
+            where=path,
+            expected="heads of the same method and settings",
+        )
+
+
+def _save_heads(model: Objective, folder: Path) -> None:
+    """Everything that was trained beside the encoder."""
+    tensors = {k: v for k, v in model.state_dict().items() if not k.startswith(_ENCODER)}
+    with paths.atomic(folder / HEADS) as temporary:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary)
+
+
 def read_matrices(folder: Path) -> dict[str, torch.Tensor]:
     """``similarity_before/after`` (patches × captions) and ``correlation_before/after``."""
     return load_file(folder / MATRICES)
@@ -210,10 +246,10 @@ def save_matrices(folder: Path, new: dict[str, torch.Tensor]) -> None:
         save_file(kept | new, temporary)
 
 
-def _hold_out(
+def hold_out(
     volumes: Sequence[PooledVolume], settings: PretrainSettings
 ) -> tuple[list[PooledVolume], list[PooledVolume]]:
-    """Every n-th volume is kept for measuring; at least one on each side."""
+    """Volumes to train on, and every n-th, which is kept for measuring; at least one of each."""
     every = max(2, round(1 / settings.held_out))
     kept = set(range(0, len(volumes), every))
     return (

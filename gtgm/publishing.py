@@ -36,7 +36,8 @@ def publish_all(
     """
     results = Path(results)
     written = publish(chosen, destination=results / "measured")
-    for figure in (f for c in map(Path, chosen) for f in sorted(c.rglob("figures/*.p[nd][gf]"))):
+    kept = (file for c in map(Path, chosen) for file in sorted(c.rglob("figures/*")))
+    for figure in (file for file in kept if file.suffix in (".png", ".pdf", ".npz")):
         with paths.atomic(results / "figures" / figure.name) as temporary:
             shutil.copyfile(figure, temporary)
         written.append(results / "figures" / figure.name)

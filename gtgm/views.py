@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from gtgm.intensity import unit_range
 from gtgm.settings import PretrainSettings
 
 AXES = {"D": 1, "H": 2, "W": 3}
+Operation = Callable[[torch.Tensor, np.random.Generator], torch.Tensor]
 
 
 def make_view(
@@ -43,15 +45,22 @@ def _one_view(
             patch = patch.flip(AXES[axis])
     if settings.transpose and generator.random() < 0.5:
         patch = patch.transpose(2, 3)
-    operations = [_rescale, _intensity, _noise, _blur]
-    if settings.flip_axes:
-        operations.append(lambda x, g: x.flip(AXES[g.choice(list(settings.flip_axes))]))
+    operations = list(named_operations(settings).values())
     chosen = generator.choice(
         len(operations), min(settings.operations, len(operations)), replace=False
     )
     for index in chosen:
         patch = operations[index](patch, generator)
     return patch
+
+
+def named_operations(settings: PretrainSettings) -> dict[str, Operation]:
+    """What a view may be changed by, each alone: functions of a patch (C, D, H, W)."""
+    operations = {"rescaling": _rescale, "intensity": _intensity, "noise": _noise, "blur": _blur}
+    if settings.flip_axes:
+        axes = list(settings.flip_axes)
+        operations["flip"] = lambda patch, generator: patch.flip(AXES[generator.choice(axes)])
+    return operations
 
 
 def _rescale(

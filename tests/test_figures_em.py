@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from gtgm import figures_em
-from gtgm.neurons.mistakes import find_mistakes
+from gtgm.neurons.mistakes import find_mistakes, mistake_pictures
 from gtgm.style import PALETTE
 
 RNG = np.random.default_rng(0)
@@ -35,7 +35,9 @@ def mistakes(shift: int = 0, resolution: tuple[float, ...] = (10, 10, 10)) -> Fi
     labels = wrong().astype(np.uint64) + np.uint64(shift)
     truth = TRUTH.astype(np.uint64) + np.uint64(shift)
     found = find_mistakes(labels, truth, top=3)
-    return figures_em.mistakes_panels(RAW, truth, labels, found, resolution, width_nm=300)
+    return figures_em.mistakes_panels(
+        mistake_pictures(found, RAW, truth, labels, resolution, width_nm=300)
+    )
 
 
 def rows(low: float) -> list[dict[str, float]]:

@@ -272,6 +272,15 @@ def check_pair(image: Any, label: Any, case: Case) -> None:
         )
 
 
+def upright(section: np.ndarray, info: DatasetInfo) -> np.ndarray:
+    """A section (H, W) in the model's axes as people look at it, in memory of its own.
+
+    CT and MRI as radiologists do: anterior is up, and the patient's right is on the left. EM as
+    it is.
+    """
+    return np.ascontiguousarray(section if info.modality == "EM" else section[::-1, ::-1])
+
+
 def model_orientation(affine: np.ndarray) -> np.ndarray:
     """Orientation transform (nibabel) from a file's axes to SAR, the nearest axes if oblique."""
     return nib.orientations.ornt_transform(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from gtgm.datasets import registry
+from gtgm.gains import gains
 from gtgm.markup import markdown_table
 from gtgm.methods import METHODS
 from gtgm.results import Result
-from gtgm.statistics import BASELINE, Comparison, correct, paired, select
+from gtgm.statistics import BASELINE, STUDY, Comparison, correct
 from gtgm.words import (
     LEVEL,
     NOT_MEASURED,
@@ -21,7 +21,7 @@ from gtgm.words import (
     smallest_p,
 )
 
-METHOD, METRIC = "gtgm", "voi_sum"
+METHOD = "gtgm"
 
 
 def neuron_lines(results: Sequence[Result]) -> list[str]:
@@ -62,20 +62,6 @@ def neuron_lines(results: Sequence[Result]) -> list[str]:
 
 def _comparisons(runs: Sequence[Result]) -> dict[tuple[str, float, str], Comparison]:
     """By dataset, label fraction and post-processing, corrected together."""
-    found = {}
-    for dataset in dict.fromkeys(r.dataset for r in runs):
-        mine = select(runs, dataset)
-        posts = dict.fromkeys(row["class"] for r in mine for row in r.metrics)
-        for fraction in sorted({r.fraction for r in mine}):
-            for post in posts:
-                compared = paired(
-                    mine, METHOD, dataset=dataset, fraction=fraction, score=partial(_voi, post)
-                )
-                if compared:
-                    found[dataset, fraction, post] = compared
-    return dict(zip(found, correct(list(found.values())), strict=True))
-
-
-def _voi(post: str, result: Result) -> float | None:
-    rows = (r for r in result.metrics if (r["class"], r["metric"]) == (post, METRIC))
-    return next((row["value"] for row in rows), None)
+    found = gains(runs, METHOD, STUDY)
+    corrected = correct([gain.comparison for gain in found])
+    return {(g.dataset, g.fraction, g.post): c for g, c in zip(found, corrected, strict=True)}

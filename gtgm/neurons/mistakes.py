@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy.ndimage import binary_erosion
@@ -125,6 +125,50 @@ def closest_view(
         views.append(View(f"{plane} = {mistake.centre[axis]}", cut, pieces, size, (x, y)))
         seen.append(min((pieces == 1).mean(), (pieces == 2).mean()))
     return views[0 if 2 * seen[0] >= max(seen) else int(np.argmax(seen))]
+
+
+def mistake_pictures(
+    mistakes: Sequence[Mistake],
+    raw: np.ndarray,
+    truth: np.ndarray,
+    segmentation: np.ndarray,
+    resolution: Sequence[float],
+    width_nm: float = 1000.0,
+) -> list[dict[str, Any]]:
+    """What :func:`gtgm.figures_em.mistakes_panels` draws of each mistake.
+
+    Args:
+        mistakes: of :func:`find_mistakes`.
+        raw, truth, segmentation: (D, H, W).
+        resolution: nm per voxel (z, y, x).
+        width_nm: width and height of the pictures.
+
+    Returns:
+        For each: ``kind``, ``bits``, ``neurons`` and ``segments`` of the mistake; ``plane``,
+        ``size``, ``place`` and ``pieces`` of its :class:`View`; ``em``, ``truth`` and
+        ``segmentation`` there (H, W); and ``window``, the grey values shown black and white.
+    """
+    window = [float(value) for value in np.percentile(raw, (1, 99))]
+    found = []
+    for mistake in mistakes:
+        view = closest_view(mistake, segmentation, truth, resolution, width_nm)
+        found.append(
+            {
+                "kind": mistake.kind,
+                "bits": mistake.voi_bits,
+                "neurons": list(mistake.truth),
+                "segments": list(mistake.segments),
+                "plane": view.plane,
+                "size": list(view.size),
+                "place": list(view.place),
+                "pieces": view.pieces,
+                "em": raw[view.cut],
+                "truth": truth[view.cut],
+                "segmentation": segmentation[view.cut],
+                "window": window,
+            }
+        )
+    return found
 
 
 def _pieces(mistake: Mistake, segmentation: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -86,6 +86,11 @@ class CaptionPair:
     text: str
     measured: str
 
+    @property
+    def shared(self) -> float:
+        """Share of the words that the caption and the measured text have in common."""
+        return _shared(_words(self.text), _words(self.measured))
+
 
 def caption(study: Study) -> CaptionRun:
     """Caption the pool's training volumes and embed the captions; finished work is read.
@@ -267,9 +272,14 @@ def _agreement(
 
     def mean(others: list[set[str]]) -> float:
         pairs = zip(written, others, strict=True)
-        return float(np.mean([len(a & b) / len(a | b) for a, b in pairs]))
+        return float(np.mean([_shared(a, b) for a, b in pairs]))
 
     return mean(measured), mean(other)
+
+
+def _shared(first: set[str], second: set[str]) -> float:
+    """Jaccard index; 1 for two empty texts."""
+    return len(first & second) / len(first | second) if first | second else 1.0
 
 
 def _words(text: str) -> set[str]:

@@ -21,6 +21,7 @@ from gtgm.intensity import normalise
 from gtgm.models.segmenter import divisible_patch, load_segmenter, save_segmenter
 from gtgm.results import Result, load_result, measure
 from gtgm.settings import FinetuneSettings
+from gtgm.stages.examples import keep_example
 from gtgm.stages.pretraining import encoder_identity, pretrain
 from gtgm.stages.record import record
 from gtgm.stages.study import Study
@@ -91,7 +92,7 @@ def finetune(
         rows = evaluate(study, dataset, trained.network, about, test, folder / "predictions")
     summary = metrics.summarise(rows)
     save_segmenter(trained.network, folder, **about, summary=summary)
-    return record(
+    result = record(
         done,
         study,
         "finetune",
@@ -109,6 +110,28 @@ def finetune(
         metrics=rows,
         summary=summary,
         curves=trained.curves,
+    )
+    if draw == 0:  # one picture per method and fraction is enough
+        keep_example_of(study, result)
+    return result
+
+
+def keep_example_of(study: Study, result: Result) -> Path:
+    """Keep a section of the fold's first test case, see :mod:`gtgm.stages.examples`."""
+    dataset, case = result.dataset, study.split(result.dataset).test(study.fold)[0]
+    run = (dataset, result.method, result.fraction, result.draw)
+    network, about = trained_network(study, *run)
+    volume = study.volume(dataset, case, tuple(about["spacing"]) or None)
+    prediction, _ = segment_volume(network, volume, about)
+    return keep_example(
+        study,
+        result,
+        run_folder(study, *run),
+        volume.image[0].numpy(),
+        volume.label.numpy(),
+        prediction.numpy(),
+        case,
+        volume.spacing,
     )
 
 

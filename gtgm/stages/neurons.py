@@ -23,6 +23,7 @@ from gtgm.neurons.metrics import neuron_scores, without_borders
 from gtgm.neurons.segment import predict_affinities
 from gtgm.neurons.training import patch_for, train_affinities
 from gtgm.results import Result, load_result, measure
+from gtgm.stages.examples import keep_example
 from gtgm.stages.pretraining import encoder_identity, pretrain
 from gtgm.stages.record import record
 from gtgm.stages.study import EM_FRACTION, Study
@@ -211,4 +212,17 @@ def run_neurons(
             },
         },
     )
-    return NeuronRun(folder, result)
+    run = NeuronRun(folder, result)
+    if draw == 0:  # one picture per method and fraction is enough
+        keep_example_of(study, run)
+    return run
+
+
+def keep_example_of(study: Study, run: NeuronRun) -> Path:
+    """Keep the middle test section by the first post-processing (:mod:`gtgm.stages.examples`)."""
+    shown, name = run.volumes(), run.result.settings["postprocessing"][0]
+    spacing = study.em_volume(run.result.dataset).resolution
+    return keep_example(
+        study, run.result, run.folder, shown["raw"], shown["truth"], shown[name],
+        f"test sections, {name}", spacing,
+    )  # fmt: skip

@@ -15,6 +15,7 @@ from gtgm.cache import VolumeCache
 from gtgm.device import process_state, step_generator
 from gtgm.errors import SettingsError
 from gtgm.intensity import normalise
+from gtgm.methods.objective import Objective
 from gtgm.models.encoder import from_pretrained, read_config
 from gtgm.pool import PatchPool, PooledVolume
 from gtgm.results import Result, load_result, measure
@@ -37,6 +38,24 @@ class PretrainRun:
     def encoder(self, in_channels: int | None = None) -> torch.nn.Module:
         """The trained encoder."""
         return from_pretrained(self.folder, in_channels)
+
+    def objective(self, study: Study, captions: CaptionRun) -> Objective:
+        """The trained encoder with its heads and its text, for looking at what it has learnt.
+
+        Args:
+            study, captions: those that it was pretrained with.
+
+        Raises:
+            WeightsError: the method reads no text, or the heads do not fit.
+        """
+        model = training.make_objective(
+            methods.get(study.method).objective,
+            self.encoder(),
+            study.settings("pretrain"),
+            text_tower(study, captions),
+        )
+        training.load_heads(model, self.folder)
+        return model.eval()
 
     def matrices(self) -> dict[str, torch.Tensor]:
         """See :func:`gtgm.pretrain.read_matrices`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from gtgm.datasets.dataset import Dataset, bytes_on_disk, case_hashes, open_data
 from gtgm.datasets.geometry import Volume, load_volume
 from gtgm.datasets.splits import EMRanges, Split, em_ranges, em_training_range, load_split
 from gtgm.errors import DataError, SettingsError
+from gtgm.figure_data import write_figure_data
 from gtgm.figures import save_figure
 from gtgm.hashing import settings_hash
 from gtgm.models.encoder import BACKBONES
@@ -163,14 +165,29 @@ class Study:
         """A case with raw intensities, in the model's axes."""
         return self._volumes((name, case, spacing))
 
-    def keep(self, figure: Figure, name: str, caption: str) -> Figure:
-        """Save a figure for the report, with the attribution that real images need; returns it."""
+    def keep(
+        self, figure: Figure, name: str, caption: str, shown: Mapping[str, Any] | None = None
+    ) -> Figure:
+        """Save a figure for the report, with the attribution that real images need; returns it.
+
+        Args:
+            figure: of :mod:`gtgm.figures` and its neighbours.
+            name: of its files, without suffix.
+            caption: what it shows.
+            shown: what it was drawn from; kept beside it (:mod:`gtgm.figure_data`).
+        """
+        caption, credit = self.about_images(caption)
+        path = self.root / "figures" / name
+        save_figure(figure, path, caption, credit)
+        if shown is not None:
+            write_figure_data(path.with_name(f"{name}.npz"), shown, caption, credit)
+        return figure
+
+    def about_images(self, caption: str) -> tuple[str, str]:
+        """A caption that says if its images are phantoms, and the credit of those that are not."""
         real = [self.open(n).info for n in self.datasets if self.open(n).source == "real"]
         credit = "; ".join(info.credit for info in real)
-        if not real:
-            caption = f"{caption} (phantom)"
-        save_figure(figure, self.root / "figures" / name, caption, credit)
-        return figure
+        return (caption if real else f"{caption} (phantom)"), credit
 
     def data_key(self, name: str) -> str:
         """Source and a hash of the dataset's ids and file sizes: other data, another folder."""

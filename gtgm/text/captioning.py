@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from gtgm.datasets.geometry import upright
 from gtgm.datasets.registry import DatasetInfo
 from gtgm.text.captioners import Captioner
 from gtgm.text.describe import Facts, facts, reference_range
@@ -217,7 +218,6 @@ def _samples(
         depth, cut = spot.size[0], grey[spot.channel][box]
         for number in range(min(slices_per_patch, depth)):
             index = (spot.slice + number * depth // slices_per_patch) % depth
-            pixels = cut[index] if info.modality == "EM" else cut[index, ::-1, ::-1]
             first, *rest = spot.origin
             samples.append(
                 Sample(
@@ -225,7 +225,7 @@ def _samples(
                     spot.size,
                     index,
                     spot.channel,
-                    np.ascontiguousarray(pixels),
+                    upright(cut[index], info),
                     whole or measure((first + index, *rest), patch[:, index : index + 1]),
                 )
             )
