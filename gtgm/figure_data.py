@@ -18,6 +18,8 @@ import numpy as np
 from gtgm import paths
 from gtgm.errors import ResultError
 
+#: Start of the names of files that hold a test section of a run.
+EXAMPLES = "example-"
 _TREE = "values"
 _ARRAY = "array"
 

@@ -55,6 +55,7 @@ def caption_audit(
         style = {"ha": "center", "va": "top", "fontsize": 9}
         written = axes.text(0.5, -0.03, first, transform=axes.transAxes, color=PALETTE[0], **style)
         axes.annotate(second, (0.5, -0.15), xycoords=written, color="0.25", **style)
+    figure.draw_without_rendering()  # what hangs on a text has its place at the second draw
     return figure
 
 

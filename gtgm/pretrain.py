@@ -25,7 +25,13 @@ from gtgm.hashing import settings_hash
 from gtgm.intensity import unit_range
 from gtgm.losses import cross_correlation
 from gtgm.methods.objective import Objective
-from gtgm.models.encoder import DIVISOR, build_encoder, save_pretrained
+from gtgm.models.encoder import (
+    DIVISOR,
+    build_encoder,
+    load_matching,
+    read_state,
+    save_pretrained,
+)
 from gtgm.pool import PatchPool, PooledVolume
 from gtgm.retrieval import retrieval, similarity_matrix
 from gtgm.settings import PretrainSettings
@@ -205,7 +211,7 @@ def load_heads(model: Objective, folder: Path) -> None:
     """Give a model of the same settings the heads that were trained with a folder's encoder.
 
     Raises:
-        WeightsError: the folder has none, or they do not fit.
+        WeightsError: the folder has none, or they are damaged or do not fit.
     """
     path = folder / HEADS
     if not path.exists():
@@ -215,15 +221,8 @@ def load_heads(model: Objective, folder: Path) -> None:
             expected="the heads that the encoder was trained with",
             fix="delete the folder and pretrain again; encoders alone are enough for fine-tuning",
         )
-    report = model.load_state_dict(load_file(path), strict=False)
-    missing = [name for name in report.missing_keys if not name.startswith(_ENCODER)]
-    if missing or report.unexpected_keys:
-        raise WeightsError(
-            f"{len(missing)} tensor(s) are missing and {len(report.unexpected_keys)} are unknown: "
-            + ", ".join((missing + report.unexpected_keys)[:3]),
-            where=path,
-            expected="heads of the same method and settings",
-        )
+    encoder = {k: v for k, v in model.state_dict().items() if k.startswith(_ENCODER)}
+    load_matching(model, encoder | read_state(path), where=path, minimum=1.0)
 
 
 def _save_heads(model: Objective, folder: Path) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from gtgm import paths
 from gtgm.changed import is_changed
+from gtgm.figures import save_figure
+from gtgm.figures_across import across_figures
 from gtgm.figures_study import write_study_figures
 from gtgm.findings import write_findings
 from gtgm.findings.study import DATASET, FEWEST
@@ -44,6 +46,8 @@ def publish_all(
     published = load_results([results / "measured"])
     written += write_tables(published, results / "tables")
     written += write_study_figures(published, DATASET, FEWEST, results / "figures")
+    for name, (caption, credit, draw) in across_figures(published, results / "figures").items():
+        written.append(save_figure(draw(), results / "figures" / name, caption, credit))
     written.append(write_findings(published, load_reported(), results / "README.md"))
     if update_readme(readme, results / "measured"):
         written.append(Path(readme))

@@ -18,6 +18,7 @@ from PIL import Image
 from gtgm import figures, paths, tables
 from gtgm.batch.units import EXECUTED
 from gtgm.datasets import registry
+from gtgm.figures_across import across_figures
 from gtgm.figures_study import study_figures
 from gtgm.markup import Link, page_templates
 from gtgm.provenance import machine_name
@@ -92,7 +93,7 @@ def _table(table: Table, sources: Mapping[str, Sequence[Link]], beside: Path) ->
 def _figures(run_folder: Path, results: Sequence[Result], beside: Path) -> list[dict[str, Any]]:
     """Drawn from results first, then those that the notebooks saved."""
     shown, spent = [], 0
-    for caption, figure in _drawn(results):
+    for caption, credit, figure in _drawn(results, run_folder):
         buffer = io.BytesIO()
         with styled():
             figure.savefig(buffer, format="png")
@@ -100,7 +101,7 @@ def _figures(run_folder: Path, results: Sequence[Result], beside: Path) -> list[
         with Image.open(buffer) as image:
             size = image.size
         src = _data_uri(buffer.getvalue())
-        shown.append({"src": src, "size": size, "caption": caption, "credit": ""})
+        shown.append({"src": src, "size": size, "caption": caption, "credit": credit})
     for file in sorted(run_folder.rglob("figures/*.png")):
         with Image.open(file) as image:
             text, size = dict(image.info), image.size
@@ -119,12 +120,16 @@ def _figures(run_folder: Path, results: Sequence[Result], beside: Path) -> list[
     return shown
 
 
-def _drawn(results: Sequence[Result]) -> Iterable[tuple[str, Figure]]:
+def _drawn(results: Sequence[Result], run_folder: Path) -> Iterable[tuple[str, str, Figure]]:
+    """Caption, credit and figure of everything that several runs make up."""
+    for caption, credit, draw in across_figures(results, run_folder).values():
+        yield caption, credit, draw()
     for result in results:
         if result.stage == "pretrain" and result.curves:
             names = ", ".join(_titles([result]))
             yield (
                 f"Pretraining on {names} ({result.source}): {result.id}",
+                "",
                 figures.loss_curves(result),
             )
     for name in _names(r for r in results if r.source == "real"):
@@ -133,7 +138,7 @@ def _drawn(results: Sequence[Result]) -> Iterable[tuple[str, Figure]]:
             if setting.source == "real" and runs:
                 fewest = min(run.fraction for run in runs)
                 for caption, draw in study_figures(results, name, fewest, setting).values():
-                    yield caption, draw()
+                    yield caption, "", draw()
 
 
 def _export_notebooks(

@@ -242,8 +242,10 @@ def test_order_puts_needs_first_and_the_key_follows_the_parameters() -> None:
 def test_the_rule_of_a_unit_is_its_stage() -> None:
     rules = {name: Unit("a", f"{name}.ipynb").rule for name in
              ("00_quickstart", "01_text_generation", "02_pretraining", "03_finetuning",
-              "04_neuron_segmentation", "table_mri")}  # fmt: skip
-    assert list(rules.values()) == ["notebook", "text", "pretrain", "finetune", "neurons", "table"]
+              "04_neuron_segmentation", "table_mri", "figure_gains")}  # fmt: skip
+    assert list(rules.values()) == [
+        "notebook", "text", "pretrain", "finetune", "neurons", "table", "figure",
+    ]  # fmt: skip
     assert Unit("a", "02_pretraining.ipynb", gpus=1).rule == "pretrain_gpu"
 
 

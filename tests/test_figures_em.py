@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.text import Text
+from readable import assert_readable
 
 from gtgm import figures_em
 from gtgm.neurons.mistakes import find_mistakes, mistake_pictures
@@ -87,22 +84,7 @@ FIGURES = {
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_text_is_large_enough_inside_the_page_and_apart(name: str) -> None:
-    figure = FIGURES[name]()
-    assert isinstance(figure, Figure)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # once, as for a file
-    assert np.asarray(canvas.buffer_rgba())[..., :3].std() > 5  # not blank
-    texts = [t for t in figure.findobj(Text) if t.get_text().strip() and t.get_visible()]
-    ticks = {t for axes in figure.axes for t in (*axes.get_xticklabels(), *axes.get_yticklabels())}
-    texts = [t for t in texts if t not in ticks]
-    assert texts and min(t.get_fontsize() for t in texts) >= 9
-    boxes = [t.get_window_extent(canvas.get_renderer()) for t in texts]
-    for text, box in zip(texts, boxes, strict=True):
-        inside = box.x0 >= -1 and box.y0 >= -1
-        inside = inside and box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1
-        assert inside, f"{text.get_text()!r} is cut off"
-    for (a, one), (b, other) in combinations(zip(texts, boxes, strict=True), 2):
-        assert not one.overlaps(other), f"{a.get_text()!r} lies over {b.get_text()!r}"
+    assert_readable(FIGURES[name]())
 
 
 @pytest.mark.parametrize("name", ["neurons", "curves of one", "methods"])

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from PIL import Image
+from readable import assert_readable
 from study_results import DATASET, GAINS, KINDS, draws, run, study
 
 from gtgm.errors import ResultError
@@ -36,30 +34,7 @@ FIGURES = {
 @pytest.mark.parametrize("results", [WHOLE, PAIR], ids=["whole study", "two methods"])
 @pytest.mark.parametrize("name", FIGURES)
 def test_texts_are_large_enough_inside_the_figure_and_apart(name: str, results: list) -> None:
-    figure = FIGURES[name](results)
-    assert isinstance(figure, Figure)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    page = figure.bbox
-    # Ticks beyond the limits are among the texts, but not drawn.
-    texts = [t for t in figure.findobj(Text) if t.get_text().strip() and t.get_visible()]
-    hidden = {id(t) for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)
-              for tick in axis.get_major_ticks() + axis.get_minor_ticks()
-              for t in (tick.label1, tick.label2)
-              if not _within(axis, tick.get_loc()) or not t.get_visible()}  # fmt: skip
-    texts = [t for t in texts if id(t) not in hidden]
-    boxes = [t.get_window_extent(canvas.get_renderer()) for t in texts]
-    assert texts and min(t.get_fontsize() for t in texts) >= 9
-    for text, box in zip(texts, boxes, strict=True):
-        assert page.x0 <= box.x0 and box.x1 <= page.x1, text.get_text()
-        assert page.y0 <= box.y0 and box.y1 <= page.y1, text.get_text()
-    for (a, one), (b, other) in combinations(zip(texts, boxes, strict=True), 2):
-        assert not one.shrunk(0.95, 0.95).overlaps(other), (a.get_text(), b.get_text())
-
-
-def _within(axis, place: float) -> bool:
-    low, high = sorted(axis.get_view_interval())
-    return low <= place <= high
+    assert_readable(FIGURES[name](results))
 
 
 def test_label_efficiency_has_a_panel_per_method_with_random_behind_it() -> None:

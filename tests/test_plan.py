@@ -11,7 +11,7 @@ from gtgm.batch.costs import COSTS, START
 from gtgm.batch.execute import check_parameters
 from gtgm.batch.manifest import HIPPOCAMPUS, REPRODUCTIONS, Share, list_runs
 from gtgm.batch.overview import wall_seconds
-from gtgm.batch.plan import plan
+from gtgm.batch.plan import FIGURES, plan
 from gtgm.batch.units import ordered, write_manifest
 from gtgm.datasets import registry
 from gtgm.errors import DataError, SettingsError
@@ -176,6 +176,19 @@ def test_a_selection_of_draws_makes_units_of_their_own(data, tmp_path):
     ]
     assert not {u.name for u in units} & everything
     assert {run.draw for run in units[0].runs} == {1, 3}
+
+
+def test_figures_of_all_runs_come_last_and_only_where_nothing_is_left_out(tmp_path):
+    units = plan("demo", folder=tmp_path)
+    figures = [u for u in units if u.rule == "figure"]
+    assert [u.name for u in figures] == list(FIGURES) and units[-len(FIGURES) :] == figures
+    assert {u.parameters["results"] for u in figures} == {str(tmp_path)}
+    assert all(set(u.needs) == {unit.name for unit in units if unit.runs} for u in figures)
+    for part in (
+        plan("demo", ["ct"], folder=tmp_path),
+        plan("demo", folder=tmp_path, where="method=gtgm"),
+    ):
+        assert not [u for u in part if u.rule == "figure"]
 
 
 def test_a_selection_needs_only_what_its_runs_need(tmp_path):

@@ -11,6 +11,7 @@ from study_results import draws, study
 
 from gtgm import paths
 from gtgm.errors import ResultError
+from gtgm.figure_data import write_figure_data
 from gtgm.figures import save_figure, similarity_matrix
 from gtgm.publishing import publish_all, write_tables
 from gtgm.results import load_results
@@ -22,6 +23,7 @@ def runs(tmp_path: Path) -> Path:
     for result in study(folds=(0,)):
         paths.write_json(tmp_path / "runs" / result.id / "result.json", result.to_dict())
     save_figure(similarity_matrix(np.eye(3), np.eye(3)), tmp_path / "runs" / "figures" / "mine")
+    write_figure_data(tmp_path / "runs" / "figures" / "mine.npz", {"before": np.eye(3)})
     return tmp_path / "runs"
 
 
@@ -37,7 +39,8 @@ def test_everything_that_shows_results_is_written(tmp_path, runs, readme) -> Non
     assert len(set(written)) == len(written) and all(path.is_file() for path in written)
     names = {path.relative_to(tmp_path).as_posix() for path in written}
     expected = {"README.md", "results/README.md", "results/tables/mri.tex",
-                "results/figures/mine.png", "results/figures/mine.pdf",
+                "results/figures/mine.png", "results/figures/mine.pdf", "results/figures/mine.npz",
+                "results/figures/gains-gtgm.png",
                 "results/figures/differences-Task04_Hippocampus.png"}  # fmt: skip
     assert expected <= names
     assert len(load_results([tmp_path / "results" / "measured"])) == len(study(folds=(0,)))

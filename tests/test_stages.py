@@ -14,15 +14,23 @@ import torch
 from gtgm import methods
 from gtgm.cli import _changes, main, make_parser
 from gtgm.errors import DataError, SettingsError, WeightsError
+from gtgm.figure_data import read_figure_data
 from gtgm.models.segmenter import build_segmenter
 from gtgm.neurons.metrics import neuron_scores
 from gtgm.neurons.segment_file import segment_em_file
+from gtgm.pretrain import hold_out
 from gtgm.results import load_result
 from gtgm.stages import Study, caption, finetune, pretrain, run_neurons
 from gtgm.stages import pretraining as pretraining_stage
 from gtgm.stages.captioning import caption_pairs
-from gtgm.stages.finetuning import run_folder
-from gtgm.stages.pretraining import text_tower
+from gtgm.stages.finetuning import predict_case, run_folder
+from gtgm.stages.held_out import (
+    caption_saliency,
+    held_out_patches,
+    pooled_features,
+    untrained_encoder,
+)
+from gtgm.stages.pretraining import pooled_volumes, text_tower
 from gtgm.stages.published import score_published_file
 
 NAME = "Task04_Hippocampus"
@@ -81,6 +89,57 @@ def test_captions_can_be_audited(phantoms):
     assert run.result.summary["agreement"] == 1
     assert len(run.texts) == len(run.embeddings) == run.result.summary["unique"]
     assert not set(run.cases[NAME]) & set(mine.split(NAME).test(0))
+
+
+def test_held_out_patches_were_never_trained_on_and_have_their_place(phantoms):
+    mine = study(phantoms)
+    captions, run = caption(mine), pretrain(mine)
+    held = held_out_patches(mine, captions, most=12)
+    count = len(held.patches)
+    assert 0 < count <= 12 and held.positions.shape == (count, 3)
+    assert len(held.cases) == len(held.datasets) == len(held.captions) == count
+    assert held.positions.min() >= 0 and held.positions.max() <= 1
+    kept = hold_out(pooled_volumes(mine, captions), mine.settings("pretrain"))[1]
+    assert set(held.cases) <= {v.case for v in kept}
+    before = pooled_features(untrained_encoder(mine, run), held.patches)
+    after = pooled_features(run.encoder(), held.patches)
+    assert before.shape == after.shape and before.shape[0] == count
+    assert not np.allclose(before, after)
+    # Patches of one dataset are the same whatever else is pooled with it.
+    again = held_out_patches(mine, captions, most=12)
+    assert torch.equal(again.patches, held.patches)
+
+
+def test_saliency_asks_about_the_own_caption_and_another(phantoms):
+    mine = study(phantoms)
+    captions, run = caption(mine), pretrain(mine)
+    held = held_out_patches(mine, captions)
+    found = caption_saliency(mine, captions, run, held, count=2)
+    assert {len(part) for part in found.values()} == {2}
+    assert all(a != b and {a, b} <= set(captions.texts) for a, b in found["captions"])
+    assert all(
+        m.shape == (2, *cut.shape) for m, cut in zip(found["maps"], found["slices"], strict=True)
+    )
+    textless = mine.of("barlow")
+    with pytest.raises(WeightsError, match="heads"):
+        pretrain(textless).objective(textless, captions)
+
+
+def test_a_run_keeps_a_test_section_for_the_figures(phantoms):
+    mine = study(phantoms)
+    result = finetune(mine, NAME, "random")
+    (file,) = run_folder(mine, NAME, "random", 1.0, 0).glob("figures/*.npz")
+    kept = read_figure_data(file)
+    assert file.name == f"example-{result.id}.npz" and kept.caption.endswith("(phantom)")
+    values, case = kept.values, mine.split(NAME).test(0)[0]
+    assert values["case"].startswith(case) and values["method"] == "random"
+    volume = mine.volume(NAME, case)
+    section = int(values["case"].split()[-1])
+    truth = volume.label[section].numpy()[::-1, ::-1]
+    np.testing.assert_array_equal(values["truth"], truth)
+    assert (truth > 0).sum() == (volume.label > 0).sum((1, 2)).max()
+    predicted = predict_case(mine, NAME, "random", case)[section].numpy()[::-1, ::-1]
+    np.testing.assert_array_equal(values["prediction"], predicted)
 
 
 def test_other_settings_have_another_folder(phantoms):
@@ -321,8 +380,6 @@ def test_a_test_case_among_the_pretraining_cases_is_refused(phantoms, tmp_path):
 
 
 def test_weights_of_another_backbone_are_refused_by_the_segmenter(phantoms):
-    from gtgm.models.segmenter import build_segmenter
-
     folder = pretrain(study(phantoms)).folder
     with pytest.raises(WeightsError, match="backbone 'unet'"):
         build_segmenter("resnet50", 1, 3, pretrained=folder)

@@ -10,10 +10,11 @@ import torch
 
 from gtgm import finetune as finetuning
 from gtgm import loop, pretrain
-from gtgm.errors import DataError, SettingsError
+from gtgm.errors import DataError, SettingsError, WeightsError
 from gtgm.methods.gtgm import GTGM
 from gtgm.models.encoder import build_encoder, from_pretrained, save_pretrained
 from gtgm.pool import PatchPool, PooledVolume, pad_to
+from gtgm.retrieval import similarity_matrix
 from gtgm.settings import FinetuneSettings, PretrainSettings
 from gtgm.text.store import CaptionStore
 from gtgm.text.tower import FrozenText
@@ -170,6 +171,29 @@ def test_pretraining_learns_which_words_belong_to_a_patch(tmp_path):
     assert matrices["correlation_after"].shape == (8, 8)
     assert matrices["similarity_before"].shape == matrices["similarity_after"].shape
     assert from_pretrained(tmp_path / "run").config["features"] == [4, 8]
+
+
+def test_heads_come_back_with_what_they_learnt(tmp_path):
+    settings = dataclasses.replace(PRE, held_out=0.34, operations=0)
+    volumes, texts, text = pool(tmp_path / "c")
+    pretrain.pretrain(settings, "unet", GTGM, volumes, texts, text, tmp_path / "run")
+    model = pretrain.make_objective(GTGM, from_pretrained(tmp_path / "run"), settings, text)
+    pretrain.load_heads(model, tmp_path / "run")
+    model.eval()
+    patches = torch.stack([v.load()[:, :8, :8, :8] for v in volumes])
+    with torch.no_grad():
+        similarity = similarity_matrix(
+            model.embed(patches), model.embed_captions(torch.tensor([0, 1]))
+        )
+    assert similarity.argmax(1).tolist() == [0, 1] * 3
+    other = pretrain.make_objective(
+        GTGM, from_pretrained(tmp_path / "run"), dataclasses.replace(settings, width=5), text
+    )
+    with pytest.raises(WeightsError, match="heads.safetensors"):
+        pretrain.load_heads(other, tmp_path / "run")
+    (tmp_path / "run" / pretrain.HEADS).unlink()
+    with pytest.raises(WeightsError, match="heads.safetensors: is missing"):
+        pretrain.load_heads(model, tmp_path / "run")
 
 
 def test_a_stopped_pretraining_ends_with_the_same_encoder(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gtgm.settings import PretrainSettings
-from gtgm.views import _blur, _rescale, make_view
+from gtgm.views import _blur, _rescale, make_view, named_operations
 
 
 def patches() -> torch.Tensor:
@@ -64,3 +64,15 @@ def test_blur_keeps_constants_and_lowers_variation():
     assert torch.allclose(_blur(constant, generator), constant, atol=1e-5)
     noise = patches()[0]
     assert all(_blur(noise, generator).std() <= noise.std() + 1e-6 for _ in range(5))
+
+
+def test_operations_are_named_and_each_changes_the_patch_alone():
+    patch = patches()[0]
+    found = named_operations(PretrainSettings(flip_axes="W"))
+    assert list(found) == ["rescaling", "intensity", "noise", "blur", "flip"]
+    for name, change in found.items():
+        torch.manual_seed(0)
+        changed = change(patch, np.random.default_rng(0))
+        assert changed.shape == patch.shape and not torch.equal(changed, patch), name
+    assert torch.equal(found["flip"](patch, np.random.default_rng(0)), patch.flip(3))
+    assert "flip" not in named_operations(PretrainSettings(flip_axes=""))

@@ -18,6 +18,17 @@ from gtgm.datasets import registry
 from gtgm.methods import METHODS, Method
 
 NOTEBOOKS = {"finetune": "03_finetuning", "neurons": "04_neuron_segmentation"}
+#: Notebooks that draw from the runs of a whole reproduction.
+FIGURES = (
+    "figure_matrices",
+    "figure_captions",
+    "figure_augmentations",
+    "figure_gains",
+    "figure_segmentations",
+    "figure_embeddings",
+    "figure_saliency",
+    "figure_em_errors",
+)
 
 
 def plan(
@@ -40,13 +51,15 @@ def plan(
     Raises:
         SettingsError, DataError: see these two functions.
     """
+    tables = list(tables)
     listed = list_runs(profile, tables, data, backbone, protocol, folds)
     runs = select(listed, where)
     folder = Path(folder or paths.runs_dir() / profile).resolve()
     data = str(Path(data).resolve()) if data else ""
     planner = _Planner(listed, {"data": data, "runs": str(folder)})
     units = []
-    if profile == "demo" and not where.strip():
+    whole = profile == "demo" and not where.strip()
+    if whole:
         units.append(Unit("00_quickstart", "00_quickstart.ipynb", {"runs": str(folder)}, (), 60))
     for table in dict.fromkeys(run.table for run in runs):
         leaves = []
@@ -62,6 +75,13 @@ def plan(
         needs = tuple(unit.name for unit in leaves)
         parameters = {"results": str(folder)}
         units.append(Unit(name, f"{name}.ipynb", parameters, needs, START, memory_gb=1.0))
+    if whole and set(tables) == set(TABLES):
+        # Each draws from several stages and modalities: a part of the runs would leave holes.
+        needs = tuple(unit.name for unit in units if unit.runs)
+        units += [
+            Unit(name, f"{name}.ipynb", {"results": str(folder)}, needs, START, memory_gb=1.0)
+            for name in FIGURES
+        ]
     return units
 
 

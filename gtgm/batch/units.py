@@ -28,6 +28,7 @@ RULES = {
     "05_": "variants",
     "06_": "variants",
     "table_": "table",
+    "figure_": "figure",
 }
 
 

@@ -189,18 +189,24 @@ def caption_samples(study: Study, name: str, case: str) -> list[Sample]:
 
 
 def caption_pairs(study: Study, run: CaptionRun, name: str, count: int) -> list[CaptionPair]:
-    """Captions of different cases and positions beside what was measured on the same patches."""
-    axes, pairs = study.settings("text").axes, []
-    for number, case in enumerate(run.cases[name][:count]):
-        rows, samples = run.stores[name].rows(case), caption_samples(study, name, case)
+    """At most ``count`` captions beside what was measured on the same patches.
+
+    Case after case, each time at another position.
+    """
+    axes, pairs, samples = study.settings("text").axes, {}, {}
+    for number in range(count):
+        case = run.cases[name][number % len(run.cases[name])]
+        rows = run.stores[name].rows(case)
         place = number * 5 % len(rows)
-        sample = samples[place]
-        pairs.append(
-            CaptionPair(
-                sample.pixels, list(sample.origin), rows[place]["text"], sample.facts.sentence(axes)
-            )
+        if (case, place) in pairs:
+            continue
+        if case not in samples:
+            samples[case] = caption_samples(study, name, case)
+        sample = samples[case][place]
+        pairs[case, place] = CaptionPair(
+            sample.pixels, list(sample.origin), rows[place]["text"], sample.facts.sentence(axes)
         )
-    return pairs
+    return list(pairs.values())
 
 
 def _captioner(study: Study, folder: Path, cases: dict[str, list[str]]) -> Captioner:

@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 
 from gtgm.datasets.geometry import upright
-from gtgm.figure_data import write_figure_data
+from gtgm.figure_data import EXAMPLES, write_figure_data
 from gtgm.results import Result
 from gtgm.stages.study import Study
-
-START = "example-"
 
 
 def keep_example(
@@ -64,7 +62,7 @@ def keep_example(
         "id": result.id,
     }
     about = study.about_images(f"{info.title}: a test section and its segmentation")
-    return write_figure_data(folder / "figures" / f"{START}{result.id}.npz", values, *about)
+    return write_figure_data(folder / "figures" / f"{EXAMPLES}{result.id}.npz", values, *about)
 
 
 def _small(labels: np.ndarray) -> np.ndarray:
