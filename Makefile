@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 
-.PHONY: reproduce test lab lint clean
+.PHONY: reproduce test notebooks lab lint clean
 
 reproduce: $(READY)  ## all tables and figures; ARGS="--data DIR --tables mri" and others
 	$(BIN)/gtgm reproduce $(ARGS)
@@ -14,6 +14,11 @@ reproduce: $(READY)  ## all tables and figures; ARGS="--data DIR --tables mri" a
 test: export OMP_NUM_THREADS ?= 1
 test: $(READY)  ## unit tests and notebooks
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+notebooks: export GTGM_ALL_NOTEBOOKS := 1
+notebooks: export OMP_NUM_THREADS ?= 1
+notebooks: $(READY)  ## every notebook, from two folders, in papermill, jupyter execute and JupyterLab
+	$(BIN)/python -m pytest tests/test_notebook_places.py $(ARGS)
 
 # Without ITK=1 no page of Lab asks the web for anything: itkwidgets' extension is off.
 lab: export JUPYTER_CONFIG_PATH := $(if $(ITK),,$(CURDIR)/notebooks/.jupyter:)$(JUPYTER_CONFIG_PATH)

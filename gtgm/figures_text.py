@@ -70,8 +70,7 @@ def embedding_map(
     """Features of held-out patches on their two principal axes, before and after pretraining.
 
     One column per colouring: the dataset where there are several, then the place in the volume
-    along each axis, with R² of :func:`gtgm.embedding.position_score` within the datasets' patches
-    together.
+    along each axis; of one dataset with R² of :func:`gtgm.embedding.position_score`.
 
     Args:
         before, after: (N, C).
@@ -83,9 +82,9 @@ def embedding_map(
     columns = 3 + several
     figure = Figure(figsize=(PAGE, 2 * PAGE / columns + 0.7))
     grid = figure.subplots(2, columns, squeeze=False)
-    for row, title, features in zip(grid, ("before", "after"), (before, after), strict=True):
+    for row, when, features in zip(grid, ("before", "after"), (before, after), strict=True):
         places, shares = flat_map(features)
-        scores = position_score(features, positions, volumes)
+        scores = None if several else position_score(features, positions, volumes)
         if several:
             for name, color in zip(names, PALETTE, strict=False):
                 mine = np.array([d == name for d in datasets])
@@ -96,12 +95,14 @@ def embedding_map(
             shown = axes.scatter(
                 *places.T, s=9, c=positions[:, axis], cmap="cividis", vmin=0, vmax=1, linewidths=0
             )
-            found = "–" if np.isnan(scores[axis]) else f"{scores[axis]:.2f}".replace("-", "−")
-            axes.set_title(f"{'zyx'[axis]}: R² {found}")
+            title = f"place along {'zyx'[axis]}"
+            if scores is not None and np.isfinite(scores[axis]):
+                title += f": R² {scores[axis]:.2f}".replace("-", "−")
+            axes.set_title(title)
         for axes in row:
             axes.set(xticks=[], yticks=[])
-            axes.set_xlabel(f"first axis ({100 * shares[0]:.0f} % of variance)")
-        row[0].set_ylabel(f"{title} pretraining\nsecond axis ({100 * shares[1]:.0f} %)")
+            axes.set_xlabel(f"first axis ({100 * shares[0]:.0f} %)")
+        row[0].set_ylabel(f"{when} pretraining\nsecond axis ({100 * shares[1]:.0f} %)")
     figure.colorbar(
         shown, ax=grid.ravel().tolist(), label="place in the volume (0 first, 1 last)", aspect=40
     )

@@ -55,7 +55,7 @@ def test_nothing_comes_with_a_local_build_tag():
 
 def test_every_make_target_makes_the_environment_first():
     text = (ROOT / "Makefile").read_text()
-    for target in ("reproduce", "test", "lab", "lint"):
+    for target in ("reproduce", "test", "notebooks", "lab", "lint"):
         assert re.search(rf"^{target}: \$\(READY\)", text, re.M), target
 
 
