@@ -18,11 +18,11 @@ from gtgm.methods import METHODS
 from gtgm.neurons.metrics import mutual_matches
 from gtgm.style import PAGE, PALETTE, class_colors
 
-#: Too much, too little, another class; apart from each other and from grey with any colour vision.
+#: Apart from each other and from the first classes' colours, with any colour vision.
 ERRORS = {
-    "not in the truth": PALETTE[1],
-    "missed": PALETTE[0],
-    "another class or neuron": PALETTE[6],
+    "not in the truth": PALETTE[4],
+    "missed": PALETTE[5],
+    "another class or neuron": PALETTE[3],
 }
 _FILL = 0.6
 
@@ -69,9 +69,8 @@ def examples_of(found: Sequence[Example], methods: Sequence[str]) -> list[list[E
 def segmentation_grid(rows: Sequence[Sequence[Example]]) -> Figure:
     """A row per dataset: grey values, truth, each method's segmentation, errors of the last.
 
-    Classes are filled in the palette's order, with a legend of their names below the row's title.
-    Neurons have random colours; a segment that matches a neuron has its colour, and is wrong where
-    it is not that neuron.
+    Classes are filled in the palette's order. Neurons have random colours; a segment that matches a
+    neuron has its colour, and is wrong where it is not that neuron.
 
     Args:
         rows: of :func:`examples_of`.
