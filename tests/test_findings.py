@@ -10,9 +10,11 @@ import pytest
 from study_results import DATASET, draws, run, study
 
 from gtgm import paths, words
+from gtgm.errors import ResultError
 from gtgm.findings import findings_page, write_findings
 from gtgm.findings.answers import QUESTIONS, best_pretraining
 from gtgm.findings.neurons import neuron_lines
+from gtgm.findings.nnunet import load_nnunet, nnunet_lines
 from gtgm.methods import METHODS
 from gtgm.reported import load_reported
 from gtgm.results import load_results
@@ -147,6 +149,37 @@ def test_the_released_protocol_stands_beside_the_reported_number() -> None:
     assert "reported are 53.4 %" in text
 
 
+def nnunet(dice: float, seconds: float, **changes) -> dict:
+    return {
+        "dataset": DATASET, "source": "real", "fraction": 0.01, "fold": 0, "draw": 0, "seed": 0,
+        "n_train": 2, "summary": {"dice": dice}, "steps": 64, "own_steps": 250000,
+        "used": {"train": {"seconds": seconds}}, "versions": {"nnunetv2": "2.8.1"},
+        "device": "cpu", "threads": 1,
+    } | changes  # fmt: skip
+
+
+def test_nnunet_stands_beside_the_run_of_the_same_cases(tmp_path) -> None:
+    for name, report in (
+        ("nnunet_long", nnunet(0.5, 1800)),
+        ("nnunet_short", nnunet(0.0, 180)),
+        ("nnunet_other", nnunet(0.9, 60, draw=77)),
+        ("nnunet_phantom", nnunet(0.9, 60, source="phantom")),
+        ("em_blockwise", {"something": "else"}),
+    ):
+        paths.write_json(tmp_path / f"{name}.json", report)
+    reports = load_nnunet(tmp_path)
+    assert [r["used"]["train"]["seconds"] for r in reports] == [60, 60, 180, 1800]
+    lines = "\n".join(nnunet_lines(draws("random", (0.80, 0.9), wall_seconds=120.0), reports))
+    rows = [line for line in lines.splitlines() if line.startswith("| 1 %")]
+    assert len(rows) == 3 and "draw 77" in rows[0] and rows[0].endswith("| – | – |")
+    assert "[3.0](benchmarks/nnunet_short.json)" in rows[1]
+    assert rows[1].endswith("| 0.0 | 2.0 | 80.0 |") and rows[2].endswith("| 50.0 | 2.0 | 80.0 |")
+    assert "not measured" in nnunet_lines([], [])[0].lower()
+    (tmp_path / "nnunet_cut.json").write_text('{"summary": {}}')
+    with pytest.raises(ResultError, match="nnunet_cut.json: cannot be read"):
+        load_nnunet(tmp_path)
+
+
 def neurons(method: str, draw: int, waterz: float, multicut: float):
     metrics = [{"case": "FIB25", "class": name, "metric": "voi_sum", "value": value}
                for name, value in (("waterz", waterz), ("multicut", multicut))]  # fmt: skip
@@ -200,6 +233,8 @@ def test_the_published_page_is_in_step_with_the_published_results() -> None:
     if not published.is_file():
         pytest.skip("no page of findings has been published")
     text = published.read_text(encoding="utf-8")
-    assert text == page(load_results([paths.MEASURED])), "run gtgm.findings.write_findings"
-    for link in re.findall(r"\]\(([^)]+)\)", text):
+    benchmarks = load_nnunet(paths.RESULTS / "benchmarks")
+    expected = findings_page(load_results([paths.MEASURED]), REPORTED, benchmarks)
+    assert text == expected, "run gtgm.findings.write_findings"
+    for link in re.findall(r"\]\(([^)#]+)", text):
         assert (published.parent / link).exists(), link

@@ -5,8 +5,9 @@ Every number and every verdict is computed from result files and from the report
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -18,6 +19,7 @@ from gtgm.findings.choices import choice_lines
 from gtgm.findings.claim import claim_lines
 from gtgm.findings.comparisons import fewest_lines, more_labels_lines, saved_lines
 from gtgm.findings.neurons import neuron_lines
+from gtgm.findings.nnunet import load_nnunet, nnunet_lines
 from gtgm.findings.runs import certainty_lines, run_lines
 from gtgm.findings.study import DATASET, FEWEST
 from gtgm.results import Result
@@ -38,12 +40,18 @@ def write_findings(
         results: the published ones; see :func:`gtgm.statistics.select` for those that count.
         reported: see :func:`gtgm.reported.load_reported`.
         path: of the page; its figures are those of
-            :func:`gtgm.figures_study.write_study_figures`, in ``figures`` beside it.
+            :func:`gtgm.figures_study.write_study_figures`, in ``figures`` beside it, and runs of
+            nnU-Net are read from ``benchmarks``.
     """
-    return paths.write_text(path, findings_page(list(results), reported))
+    benchmarks = load_nnunet(Path(path).parent / "benchmarks")
+    return paths.write_text(path, findings_page(list(results), reported, benchmarks))
 
 
-def findings_page(results: Sequence[Result], reported: pd.DataFrame) -> str:
+def findings_page(
+    results: Sequence[Result],
+    reported: pd.DataFrame,
+    benchmarks: Sequence[Mapping[str, Any]] = (),
+) -> str:
     """The page of :func:`write_findings`, as Markdown."""
     runs = select(results, DATASET)
     figures = study_figures(results, DATASET, FEWEST)
@@ -63,6 +71,7 @@ def findings_page(results: Sequence[Result], reported: pd.DataFrame) -> str:
         "More labels": [*more_labels_lines(results), *pictures.get("label", [])],
         "Labels saved": saved_lines(results),
         "One choice at a time": [*choice_lines(results), *pictures.get("choices", [])],
+        "Beside nnU-Net": nnunet_lines(results, benchmarks),
         "Neurons": neuron_lines(results),
         "What was run": run_lines(runs),
         "What the certainty covers": certainty_lines(runs),
