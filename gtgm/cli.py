@@ -195,8 +195,8 @@ def _data_verify(options: argparse.Namespace) -> int:
 
     problems = verify(options.name, options.data)
     for problem in problems:
-        print(f"{problem.where}: {problem.what}. Expected: {problem.expected}. {problem.fix}")
-    print(f"{options.name}: {len(problems) or 'no'} problem(s)")
+        print(problem)
+    print(f"{options.name}: {len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}")
     return 1 if problems else 0
 
 

@@ -28,7 +28,7 @@ class GTGMError(Exception):
         if expected:
             parts.append(f"Expected: {expected}.")
         if fix:
-            parts.append(f"What to do: {fix}.")
+            parts.append(f"What to do: {fix}{'' if fix.endswith('?') else '.'}")
         super().__init__(" ".join(parts))
 
 

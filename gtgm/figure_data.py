@@ -38,7 +38,7 @@ class FigureData:
     values: dict[str, Any] = field(repr=False)
     caption: str = ""
     credit: str = ""
-    path: Path = Path()
+    path: Path = field(default=Path(), repr=False)
 
     def _repr_markdown_(self) -> str:
         return f"*{self.caption}.*" + (f" Images: {self.credit}." if self.credit else "")

@@ -98,8 +98,11 @@ def retrieval_bars(scores: Mapping[str, Mapping[str, float]]) -> Figure:
         bars = axes.bar(places, [100 * values[k] for k in keys], width * 0.94, label=name,
                         color=PALETTE[i % len(PALETTE)])  # fmt: skip
         axes.bar_label(bars, fmt="%.0f", padding=2, fontsize=9)
-    chance = 100 * next(iter(scores.values()))["chance"]
-    axes.axhline(chance, color="0.3", linestyle=":", label=f"R@1 by chance ({chance:.1f} %)")
+    chance = next(iter(scores.values()))["chance"]
+    for place, answers in enumerate((1, 5)):
+        by_chance = 100 * min(1, answers * chance)
+        axes.plot([place - 0.45, place + 0.45], [by_chance] * 2, color="0.3", linestyle=":",
+                  label=None if place else "by chance")  # fmt: skip
     axes.set_xticks(range(len(keys)), ["R@1", "R@5"])
     axes.set(ylabel="held-out patches (%)", ylim=(0, 108))
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
@@ -167,10 +170,12 @@ def _matrices(
 ) -> Figure:
     figure = Figure(figsize=(PAGE, 4.0))
     panels = figure.subplots(1, 2)
+    # One scale for both, no wider than they need: small similarities differ, too.
+    high = max(float(np.abs(matrix).max()) for matrix in (before, after)) or 1.0
     for axes, matrix, title in zip(
         panels, (before, after), ("before pretraining", "after pretraining"), strict=True
     ):
-        shown = axes.imshow(matrix, cmap=cmap, vmin=low, vmax=1, aspect="auto")
+        shown = axes.imshow(matrix, cmap=cmap, vmin=low * high, vmax=high, aspect="auto")
         axes.set(title=title, ylabel=axes_labels[0], xlabel=axes_labels[1])
     figure.colorbar(shown, ax=list(panels), label=label, shrink=0.9)
     return figure

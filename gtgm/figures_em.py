@@ -192,9 +192,14 @@ def mistakes_panels(pictures: Sequence[Mapping[str, Any]]) -> Figure:
         header = f"{seen['kind']}, {seen['bits']:.3f} bits\n{seen['plane']}"
         row[0].text(-0.04, 0.5, header, transform=row[0].transAxes, rotation=90, ha="right",
                     va="center", multialignment="center")  # fmt: skip
-    names = ("largest piece", "second", "third", "other objects")
-    colors = (*_PIECES, "0.75")
-    handles = [Patch(color=color, label=name) for name, color in zip(names, colors, strict=True)]
+    names = ("largest piece", "second", "third")
+    shown = {number for seen in pictures for number in np.unique(seen["pieces"])}
+    handles = [
+        Patch(color=color, label=name)
+        for number, (name, color) in enumerate(zip(names, _PIECES, strict=True), start=1)
+        if number in shown
+    ]
+    handles.append(Patch(color="0.75", label="other objects"))
     handles.append(Line2D([], [], marker="o", mfc="none", mec="k", ls="", ms=10, label="mistake"))
     figure.legend(handles=handles, loc="outside lower center", ncols=5)
     figure.draw_without_rendering()  # titles of several lines have their place at the second draw

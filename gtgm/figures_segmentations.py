@@ -20,8 +20,8 @@ from gtgm.style import PAGE, PALETTE, class_colors
 
 #: Apart from each other and from the first classes' colours, with any colour vision.
 ERRORS = {
-    "not in the truth": PALETTE[4],
-    "missed": PALETTE[5],
+    "not in the truth": PALETTE[6],
+    "missed": "#FFFFFF",
     "another class or neuron": PALETTE[3],
 }
 _FILL = 0.6
@@ -85,7 +85,7 @@ def segmentation_grid(rows: Sequence[Sequence[Example]]) -> Figure:
         _draw_row(panels, row)
     for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(title)
-    handles = [Patch(color=color, label=name) for name, color in ERRORS.items()]
+    handles = [Patch(fc=color, ec="0.3", label=name) for name, color in ERRORS.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure
 

@@ -125,7 +125,7 @@ def saliency_panels(
 ) -> Figure:
     """A row per patch: its slice, then where each of two captions needs it.
 
-    Orange: similarity falls when the voxels are hidden. Blue: it rises. One scale for all maps.
+    Orange: similarity falls when the voxels are hidden. Purple: it rises. One scale for all maps.
 
     Args:
         slices: (H, W) each.

@@ -13,6 +13,7 @@ LEVEL = 0.05
 SHOWN = "shown"
 OPPOSITE = "the opposite is shown"
 HINT = "a hint, not shown"
+OPPOSITE_HINT = "a hint of the opposite, not shown"
 NOT_SHOWN = "not shown"
 NOT_CONFIRMED = "not confirmed: one fold only"
 NOT_MEASURED = "not measured"
@@ -38,7 +39,7 @@ def verdict(confirming: Comparison | None, both: Comparison | None, better: int 
     if not (interval or test) or interval * test < 0:
         return NOT_SHOWN
     if interval * test == 0:
-        return HINT
+        return HINT if (interval or test) == better else OPPOSITE_HINT
     return SHOWN if interval == better else OPPOSITE
 
 

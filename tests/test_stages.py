@@ -347,11 +347,11 @@ BROKEN = {
     ),
     "label shape": (
         lambda root: rewrite(a_file(root, "labelsTr"), lambda d, a: (d[:-1], a)),
-        "differ in shape",
+        "that of the image",
     ),
     "label affine": (
         lambda root: rewrite(a_file(root, "labelsTr"), lambda d, a: (d, a + np.eye(4) * 0.5)),
-        "differ in their affine",
+        "its affine differs",
     ),
     "json": (lambda root: (root / "dataset.json").write_text("{"), "dataset.json"),
     "empty": (lambda root: [p.unlink() for p in root.rglob("*.*") if p.is_file()], NAME),

@@ -173,5 +173,5 @@ def test_a_label_file_on_another_grid_is_refused(files, tmp_path):
     file = nib.load(files["label"])
     affine = file.affine + np.diag([0, 0, 0, 0]) + np.eye(4, k=3) * 5
     nib.save(nib.Nifti1Image(np.asarray(file.dataobj), affine), moved)
-    with pytest.raises(DataError, match="moved.nii.gz: image and label differ in their affine"):
+    with pytest.raises(DataError, match="moved.nii.gz: its affine differs from that of the image"):
         make_scene(files["image"], moved)

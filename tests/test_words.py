@@ -30,7 +30,11 @@ def comparison(differences, p_corrected: float | None = None) -> Comparison:
 def test_a_verdict_needs_the_interval_and_the_test(shift, p, expected) -> None:
     both = comparison(TEN + shift, p)
     assert words.verdict(comparison(TEN[::2] + shift), both) == expected
-    mirrored = {words.SHOWN: words.OPPOSITE, words.OPPOSITE: words.SHOWN}.get(expected, expected)
+    mirrored = {
+        words.SHOWN: words.OPPOSITE,
+        words.OPPOSITE: words.SHOWN,
+        words.HINT: words.OPPOSITE_HINT,
+    }.get(expected, expected)
     assert words.verdict(comparison(TEN[::2] + shift), both, better=-1) == mirrored
 
 

@@ -253,10 +253,10 @@ def check_pair(image: Any, label: Any, case: Case) -> None:
     shape, other = image.shape[:3], label.shape[:3]
     if shape != other:
         raise DataError(
-            f"image and label differ in shape: {shape} and {other}",
+            f"its shape is {other}, that of the image {shape}",
             where=case.label,
             expected="one grid",
-            fix="resample the label to the image",
+            fix="resample it to the image",
         )
     corners = np.stack(np.meshgrid(*[[0, n - 1] for n in shape], indexing="ij"), -1).reshape(-1, 3)
     moved = nib.affines.apply_affine(image.affine, corners) - nib.affines.apply_affine(
@@ -265,10 +265,10 @@ def check_pair(image: Any, label: Any, case: Case) -> None:
     distance = float(np.linalg.norm(moved, axis=1).max())
     if distance > TOLERANCE * nib.affines.voxel_sizes(image.affine).min():
         raise DataError(
-            f"image and label differ in their affine, by up to {distance:.3g} mm",
+            f"its affine differs from that of the image, by up to {distance:.3g} mm",
             where=case.label,
             expected="the same qform and sform",
-            fix="resample the label to the image, or copy the image's header if the voxels agree",
+            fix="resample it to the image, or copy the image's header if the voxels agree",
         )
 
 

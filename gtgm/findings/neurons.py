@@ -52,7 +52,8 @@ def neuron_lines(results: Sequence[Result]) -> list[str]:
         markdown_table(header, rows, groups=2),
         "",
         "VOI split + merge in bits, lower is better. Difference: mean and 95 % interval over "
-        "pairs, each a repetition with another seed on the same training and test sections. With "
+        "pairs, each a repetition (a draw, with random numbers of its own) on the same training "
+        "and test sections. With "
         f"{METHODS[METHOD].label} it is lower in {lower} of {len(found)} comparisons; the interval "
         f"excludes zero in {clear} of them, and the exact test, corrected for all of them (Holm), "
         f"gives p ≤ {LEVEL} in {tested}: **{SHOWN if tested else NOT_SHOWN}**. Before "

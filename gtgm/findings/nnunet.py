@@ -83,7 +83,7 @@ def nnunet_lines(results: Sequence[Result], reports: Sequence[Mapping[str, Any]]
         "",
         markdown_table(header, rows, groups=0),
         "",
-        "nnU-Net is made for a GPU and a thousand epochs: these rows say what it reaches in minutes "
-        "on one CPU core, not what it can do. For that, see the other systems under the table of "
-        "the [README](../README.md#reported-and-measured).",
+        "nnU-Net is made for a GPU and a thousand epochs: these rows say what it reaches in a "
+        "short time on one CPU core, not what it can do. For that, see the other systems "
+        "under the table of the [README](../README.md#reported-and-measured).",
     ]

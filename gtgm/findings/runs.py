@@ -66,7 +66,8 @@ def certainty_lines(runs: Sequence[Result]) -> list[str]:
         "So the intervals are rather too narrow than too wide.",
         f"- Settings were chosen on fold {CHOOSING}, whose numbers are therefore rather too good; "
         f"fold {CONFIRMING} confirms.",
-        f"- At {percent(1)} of the labels nothing is drawn: runs differ by their seed alone.",
+        f"- At {percent(1)} of the labels nothing is drawn: all runs of a fold have the same "
+        "labels.",
     ]
     if not any(r.method == "gtgm-blip" for r in runs):
         lines.append(
