@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -19,6 +24,7 @@ from gtgm.methods.gtgm import GTGM
 from gtgm.methods.pcrlv2 import corrupt
 from gtgm.methods.vlp import VLP
 from gtgm.models.encoder import build_encoder
+from gtgm.paths import ROOT
 from gtgm.settings import PretrainSettings
 from gtgm.text.tower import FrozenText
 
@@ -216,3 +222,31 @@ def test_two_processes_equal_one_on_the_joined_batch(free_port):
         for key, gradient in gradients.items():
             expected = dict(model.named_parameters())[key].grad.numpy()
             np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-4, err_msg=key)
+
+
+def test_the_method_of_the_readme_is_one_file_and_one_line(tmp_path):
+    """In a copy of the package, since methods are found when it is imported."""
+    shutil.copytree(ROOT / "gtgm", tmp_path / "gtgm", ignore=shutil.ignore_patterns("__pycache__"))
+    part = (ROOT / "README.md").read_text(encoding="utf-8").split("- **A method**", 1)[1]
+    snippet = textwrap.dedent(re.search(r"```python\n(.*?)```", part, re.S).group(1))
+    package = tmp_path / "gtgm" / "methods"
+    (package / "mine.py").write_text(snippet, encoding="utf-8")
+    registry = (package / "__init__.py").read_text(encoding="utf-8")
+    line = re.search(r'The line, `("mine",)`', part).group(1)
+    (package / "__init__.py").write_text(
+        registry.replace("_FILES = (\n", f"_FILES = (\n    {line}\n"), encoding="utf-8"
+    )
+    code = (
+        "import torch; from gtgm.methods import get; from gtgm.pretrain import make_objective\n"
+        "from gtgm.models.encoder import build_encoder\n"
+        "from gtgm.settings import PretrainSettings\n"
+        "settings = PretrainSettings(width=8, embedding=6, options={'strength': 2.0})\n"
+        "model = make_objective(get('mine').objective, build_encoder('unet'), settings, None)\n"
+        "views = [torch.randn(4, 1, 16, 16, 16)] * 2\n"
+        "print(float(model(views, torch.zeros(4, dtype=int))['loss']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) == 0  # two equal views

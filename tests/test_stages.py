@@ -101,7 +101,7 @@ def test_held_out_patches_were_never_trained_on_and_have_their_place(phantoms):
     assert held.positions.min() >= 0 and held.positions.max() <= 1
     kept = hold_out(pooled_volumes(mine, captions), mine.settings("pretrain"))[1]
     assert set(held.cases) <= {v.case for v in kept}
-    before = pooled_features(untrained_encoder(mine, run), held.patches)
+    before = pooled_features(untrained_encoder(mine), held.patches)
     after = pooled_features(run.encoder(), held.patches)
     assert before.shape == after.shape and before.shape[0] == count
     assert not np.allclose(before, after)

@@ -5,29 +5,32 @@ A method is one file of this package and one line here.
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from gtgm.errors import SettingsError
-from gtgm.methods import barlow, byol, gtgm, pcrlv2, random_init, simsiam, text_sources, vlp
 from gtgm.methods.method import Method
 
 __all__ = ["METHODS", "Method", "get"]
 
-METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (
-        random_init.METHOD,
-        byol.METHOD,
-        simsiam.METHOD,
-        barlow.METHOD,
-        vlp.METHOD,
-        pcrlv2.METHOD,
-        gtgm.METHOD,
-        text_sources.NONE,
-        text_sources.SHUFFLED,
-        text_sources.DESCRIBE,
-        text_sources.METADATA,
-        text_sources.BLIP,
-    )
-}
+#: Files of this package, each with ``METHOD``, or with ``METHODS`` if it holds several.
+_FILES = (
+    "random_init",
+    "byol",
+    "simsiam",
+    "barlow",
+    "vlp",
+    "pcrlv2",
+    "gtgm",
+    "text_sources",
+)
+
+
+def _of_file(name: str) -> tuple[Method, ...]:
+    module = import_module(f"{__name__}.{name}")
+    return module.METHODS if hasattr(module, "METHODS") else (module.METHOD,)
+
+
+METHODS: dict[str, Method] = {m.name: m for name in _FILES for m in _of_file(name)}
 
 
 def get(name: str) -> Method:

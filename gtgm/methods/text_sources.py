@@ -42,3 +42,4 @@ BLIP = _method(
     },
     offline=False,
 )
+METHODS = (NONE, SHUFFLED, DESCRIBE, METADATA, BLIP)

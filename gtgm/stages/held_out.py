@@ -70,8 +70,8 @@ def pooled_features(encoder: nn.Module, patches: torch.Tensor) -> np.ndarray:
     return torch.cat([encoder(part)[-1].mean((2, 3, 4)) for part in patches.split(32)]).numpy()
 
 
-def untrained_encoder(study: Study, run: PretrainRun) -> nn.Module:
-    """The encoder as it was before the first step of the run."""
+def untrained_encoder(study: Study) -> nn.Module:
+    """The encoder as it was before the first step of its pretraining."""
     torch.manual_seed(study.seed)
     return build_encoder(study.backbone, 1, **study.settings("pretrain").sizes)
 
