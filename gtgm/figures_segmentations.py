@@ -131,9 +131,7 @@ def _draw_row(panels: Sequence[Axes], row: Sequence[Example]) -> None:
     box = (0, raw.shape[1] * first["spacing"][1], raw.shape[0] * first["spacing"][0], 0)
     for axes, picture in zip(panels, (_grey(raw), *pictures), strict=True):
         axes.imshow(picture, extent=box)
-        axes.set(xticks=[], yticks=[])
-        for spine in axes.spines.values():
-            spine.set_visible(False)
+        axes.set(xticks=[], yticks=[], frame_on=False)
     kind = "" if first["source"] == "real" else "\n(phantom)"
     title = first["title"].removeprefix("MSD ").replace(" ", "\n", 1)
     panels[0].set_ylabel(f"{title}{kind}\n{100 * first['fraction']:g} % labels", fontsize=9)

@@ -155,9 +155,7 @@ def saliency_panels(
             axes.text(0.5, -0.04, textwrap.fill(text, 42), transform=axes.transAxes, ha="center",
                       va="top", fontsize=9)  # fmt: skip
         for axes in row:
-            axes.set(xticks=[], yticks=[])
-            for spine in axes.spines.values():
-                spine.set_visible(False)
+            axes.set(xticks=[], yticks=[], frame_on=False)
     bar = figure.colorbar(
         shown, ax=grid.ravel().tolist(), shrink=min(1, 1.6 / rows), aspect=25,
         label="fall of the similarity when hidden",

@@ -8,10 +8,9 @@ from functools import partial
 
 from gtgm.datasets import registry
 from gtgm.results import Result
+from gtgm.scores import neuron_score, postprocessings
 from gtgm.statistics import Comparison, Setting, dice, paired, select, settings_of
 from gtgm.words import percent
-
-METRIC = "voi_sum"
 
 
 @dataclass(frozen=True)
@@ -57,23 +56,17 @@ def gains(results: Iterable[Result], method: str, setting: Setting | None = None
     for dataset in registry.names():
         for where in [setting] if setting else settings_of(results, dataset):
             mine = select(results, dataset, setting=where)
+            posts = postprocessings(mine)
             for fraction in sorted({run.fraction for run in mine}):
-                neurons = [run for run in mine if run.stage == "neurons"]
-                posts = dict.fromkeys(row["class"] for run in neurons for row in run.metrics)
-                for post in posts if neurons else [""]:
+                for post in posts:
                     compared = paired(
                         mine,
                         method,
                         dataset=dataset,
                         fraction=fraction,
                         setting=where,
-                        score=partial(_voi, post) if post else dice,
+                        score=partial(neuron_score, post=post) if post else dice,
                     )
                     if compared:
                         found.append(Gain(dataset, fraction, post, where, compared))
     return sorted(found, key=lambda gain: gain.setting.source == "phantom")
-
-
-def _voi(post: str, result: Result) -> float | None:
-    rows = (r for r in result.metrics if (r["class"], r["metric"]) == (post, METRIC))
-    return next((row["value"] for row in rows), None)

@@ -24,7 +24,8 @@ class CaptionSimilarity(nn.Module):
 
     def __init__(self, model: Objective, captions: Sequence[int]) -> None:
         super().__init__()
-        self.model = model.eval()
+        self.model = model
+        self.eval()  # all of it: MONAI sets what it was given back to the mode that it finds
         with torch.no_grad():
             text = model.embed_captions(torch.as_tensor(list(captions)))
         self.register_buffer("text", F.normalize(text, dim=1))
@@ -36,9 +37,8 @@ class CaptionSimilarity(nn.Module):
 
 @torch.no_grad()
 def text_saliency(
-    model: Objective,
+    similarity: CaptionSimilarity,
     patch: torch.Tensor,
-    captions: Sequence[int],
     box: Sequence[int] = (8, 8, 8),
     overlap: float = 0.5,
 ) -> np.ndarray:
@@ -48,16 +48,14 @@ def text_saliency(
     :class:`monai.visualize.OcclusionSensitivity`); where they overlap, falls are averaged.
 
     Args:
-        model: a trained method that reads text.
+        similarity: of patches with K captions.
         patch: (1, D, H, W), normalised.
-        captions: indices (K,) of the captions in the run's texts.
         box: voxels (z, y, x) that are hidden at once.
         overlap: of neighbouring boxes, as a share of their side.
 
     Returns:
         (K, D, H, W) in units of cosine similarity; positive where the caption needs the voxels.
     """
-    similarity = CaptionSimilarity(model, captions)
     whole = similarity(patch[None])[0]  # (K,)
     occlude = OcclusionSensitivity(
         similarity, list(box), n_batch=32, verbose=False, mode="mean_img", overlap=overlap,

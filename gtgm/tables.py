@@ -22,6 +22,7 @@ from gtgm.neurons.published import PUBLISHED
 from gtgm.references import reference_table
 from gtgm.reported import claim_notes, load_reported, reported_cell, source_note
 from gtgm.results import SOURCES, Result, load_results, newest
+from gtgm.scores import neuron_score, postprocessings
 from gtgm.settings import PROTOCOLS
 from gtgm.table import Table
 
@@ -169,7 +170,7 @@ def _block(
     """Rows of a dataset and label fraction: what was measured, then what was only reported."""
     rows = []
     for (source, setting), group in _group(sorted(runs, key=_place), _setting).items():
-        for post in _postprocessings(group):
+        for post in postprocessings(group):
             found = {r.method for r in group if _score(r, post) is not None}
             for method in (m for m in METHODS if m in found):
                 rows.append(_row(info, fraction, method, source, setting, group, reported, post))
@@ -245,14 +246,7 @@ def _score(result: Result, post: str = "", metric: str = "voi_sum") -> float | N
         return None if dice is None else 100 * dice
     if not post:
         return result.summary.get(metric)
-    rows = [r for r in result.metrics if r["class"] == post and r["metric"] == metric]
-    return rows[0]["value"] if rows else None
-
-
-def _postprocessings(runs: list[Result]) -> list[str]:
-    """Names of the post-processings of EM runs, the first one first; one empty name otherwise."""
-    rows = (row for r in runs if r.stage == "neurons" for row in r.metrics)
-    return list(dict.fromkeys(row["class"] for row in rows)) or [""]
+    return neuron_score(result, post, metric)
 
 
 def _setting(result: Result) -> tuple[str, str]:

@@ -58,9 +58,9 @@ def test_without_overlap_each_box_is_the_fall_measured_by_hand(
     patch: torch.Tensor, captions: list[int]
 ) -> None:
     model, box = trained(), (8, 8, 8)
-    found = text_saliency(model, patch, captions, box, overlap=0)
-    assert found.shape == (len(captions), *SHAPE)
     similarity = CaptionSimilarity(model, captions)
+    found = text_saliency(similarity, patch, box, overlap=0)
+    assert found.shape == (len(captions), *SHAPE)
     with torch.no_grad():
         whole = similarity(patch[None])[0]
         for corner in ((0, 0, 0), (8, 0, 16), (0, 8, 8)):
@@ -74,7 +74,7 @@ def test_without_overlap_each_box_is_the_fall_measured_by_hand(
 
 def test_a_caption_needs_only_what_it_is_about(patch: torch.Tensor) -> None:
     patch[:, :, :8] *= 3  # darker boxes next to bright ones: hiding changes the mean
-    first, second = text_saliency(Halves(), patch, [0, 1], (4, 4, 4))
+    first, second = text_saliency(CaptionSimilarity(Halves(), [0, 1]), patch, (4, 4, 4))
     # What lowers the share of one half raises that of the other.
     for part in (slice(0, 6), slice(10, 16)):
         assert np.sign(first[part].mean()) == -np.sign(second[part].mean())
@@ -84,4 +84,12 @@ def test_a_caption_needs_only_what_it_is_about(patch: torch.Tensor) -> None:
 
 def test_a_flat_patch_has_no_salient_place() -> None:
     flat = torch.full((1, *SHAPE), 3.0)
-    assert np.abs(text_saliency(trained(), flat, [0, 1])).max() < 1e-5
+    assert np.abs(text_saliency(CaptionSimilarity(trained(), [0, 1]), flat)).max() < 1e-5
+
+
+def test_looking_leaves_the_model_as_it_was(patch: torch.Tensor) -> None:
+    model = trained()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    text_saliency(CaptionSimilarity(model, [0]), patch)
+    assert not any(module.training for module in model.modules())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -37,9 +37,7 @@ class HeldOut:
     positions: np.ndarray
 
 
-def held_out_patches(
-    study: Study, captions: CaptionRun, most: int = HELD_OUT_PATCHES, seed: int = 1
-) -> HeldOut:
+def held_out_patches(study: Study, captions: CaptionRun, most: int = HELD_OUT_PATCHES) -> HeldOut:
     """At most ``most`` patches of each dataset, drawn over the volumes that are held out."""
     settings = study.settings("pretrain")
     volumes = hold_out(pooled_volumes(study, captions), settings)[1]
@@ -48,7 +46,7 @@ def held_out_patches(
     for name in study.datasets:
         mine = [v for v in volumes if dataset_of[v.case] == name]
         pool = PatchPool(mine, captions.texts, settings.patch)
-        places = pool.places(most, np.random.default_rng([study.seed, seed]))
+        places = pool.places(most, np.random.default_rng([study.seed, 1]))
         if not places:
             continue
         batch = pool.at(places)
@@ -99,11 +97,12 @@ def caption_saliency(
         pair = [int(numbers[own]), int(numbers[other])]
         patch = held_out.patches[places[own]]
         info = study.open(held_out.datasets[places[own]]).info
-        maps = text_saliency(model, patch, pair, [max(4, side // 4) for side in patch.shape[1:]])
+        similarity = CaptionSimilarity(model, pair)
+        maps = text_saliency(similarity, patch, [max(4, side // 4) for side in patch.shape[1:]])
         middle = patch.shape[1] // 2
         found["slices"].append(upright(patch[0, middle].numpy(), info))
         found["maps"].append(np.stack([upright(part[middle], info) for part in maps]))
         found["captions"].append([captions.texts[i] for i in pair])
-        found["similarities"].append(CaptionSimilarity(model, pair)(patch[None])[0].tolist())
+        found["similarities"].append(similarity(patch[None])[0].tolist())
         found["agreement"].append(float(np.corrcoef(maps.reshape(2, -1))[0, 1]))
     return found
