@@ -36,7 +36,8 @@ from gtgm.device import accelerator as make_accelerator
 from gtgm.device import safe_precision, step_generator
 from gtgm.errors import DataError
 from gtgm.hashing import settings_hash
-from gtgm.models.encoder import DIVISOR
+from gtgm.models.chunks import check_independent, in_chunks
+from gtgm.models.encoder import DIVISOR, set_checkpointing
 from gtgm.models.segmenter import build_segmenter
 from gtgm.pool import pad_to
 from gtgm.settings import FinetuneSettings
@@ -90,6 +91,8 @@ def finetune(
     Raises:
         WeightsError: the pretrained encoder does not fit.
         DataError: no case.
+        SettingsError: chunks of a network with batch norm, or checkpointing of another one than
+            swin.
     """
     if not cases:
         raise DataError("no labelled case to train on", expected="at least one")
@@ -98,6 +101,8 @@ def finetune(
     accelerator = make_accelerator(precision)
     torch.manual_seed(seed)
     network = build_segmenter(backbone, channels, len(classes) + 1, pretrained, **(sizes or {}))
+    check_independent(network, settings.chunk, settings.batch, "finetune.chunk")
+    set_checkpointing(network.encoder, settings.checkpointing)
     network = network.to(accelerator.device, memory_format=torch.channels_last_3d)
     optimizer = _optimizer(network, settings, pretrained is not None)
     schedule = loop.make_schedule(optimizer, settings.schedule, steps, settings.batch)
@@ -124,7 +129,7 @@ def finetune(
         images = images.to(accelerator.device, memory_format=torch.channels_last_3d)
         trained.train()
         with accelerator.autocast():
-            scores = trained(images)
+            scores = in_chunks(trained, images, settings.chunk)
         scores = scores.float()
         if settings.sigmoid_output:
             scores = scores.sigmoid()

@@ -33,6 +33,7 @@ def predict_scores(
     overlap: float = 0.5,
     tta_axes: str = "",
     precision: str = "bf16",
+    windows: int = 4,
 ) -> torch.Tensor:
     """Class probabilities (K, D, H, W) of a normalised image (C, D, H, W), on the CPU.
 
@@ -43,6 +44,7 @@ def predict_scores(
         overlap: of neighbouring windows, which are blended with a Gaussian weight.
         tta_axes: axes flipped, in every combination, and averaged over.
         precision: of the network, ``bf16``, ``fp16`` or ``no``.
+        windows: that go through the network together.
     """
     network.eval()
     accelerator = make_accelerator(precision)
@@ -56,7 +58,7 @@ def predict_scores(
             scores = sliding_window_inference(
                 padded.flip(axes),
                 tuple(patch),
-                4,
+                windows,
                 network,
                 overlap=overlap,
                 mode="gaussian",
@@ -77,7 +79,7 @@ def segment_volume(
         network: trained segmenter.
         volume: raw intensities, as :func:`gtgm.datasets.geometry.load_volume` gives them.
         about: what the segmenter was trained with: ``modality``, ``dataset``, ``patch``,
-            ``overlap``, ``tta_axes``, ``precision``, ``released_window``.
+            ``overlap``, ``tta_axes``, ``precision``, ``released_window``, ``windows``.
     """
     image = normalise(volume.image, about["modality"], about["dataset"], about["released_window"])
     scores = predict_scores(
@@ -87,6 +89,7 @@ def segment_volume(
         about["overlap"],
         about["tta_axes"],
         about["precision"],
+        about.get("windows", 4),
     )
     labels = scores.argmax(0).to(torch.uint8)
     return labels, to_file_grid(labels, volume)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +26,14 @@ from gtgm.hashing import settings_hash
 from gtgm.intensity import unit_range
 from gtgm.losses import cross_correlation
 from gtgm.methods.objective import Objective
+from gtgm.models.chunks import check_independent
 from gtgm.models.encoder import (
     DIVISOR,
     build_encoder,
     load_matching,
     read_state,
     save_pretrained,
+    set_checkpointing,
 )
 from gtgm.pool import PatchPool, PooledVolume
 from gtgm.retrieval import retrieval, similarity_matrix
@@ -82,8 +85,9 @@ def pretrain(
         Curves (``loss`` and its parts per logged step) and held-out scores.
 
     Raises:
-        SettingsError: a transpose of a patch whose sections are not square, or an option that the
-            method does not have.
+        SettingsError: a transpose of a patch whose sections are not square, an option that the
+            method does not have, chunks of a backbone with batch norm, or checkpointing of another
+            one than swin.
         DataError: fewer than two volumes.
     """
     _check(settings, volumes)
@@ -91,7 +95,10 @@ def pretrain(
     precision = safe_precision(settings.precision, settings.patch, DIVISOR[backbone])
     accelerator = make_accelerator(precision)
     torch.manual_seed(seed)
-    model = make_objective(objective, build_encoder(backbone, 1, **settings.sizes), settings, text)
+    encoder = build_encoder(backbone, 1, **settings.sizes)
+    check_independent(encoder, settings.chunk, 2 * settings.batch, "pretrain.chunk")
+    set_checkpointing(encoder, settings.checkpointing)
+    model = make_objective(objective, encoder, settings, text)
     optimizer = torch.optim.AdamW(
         model.parameters(), settings.lr, (0.9, 0.999), weight_decay=settings.weight_decay
     )
@@ -113,9 +120,10 @@ def pretrain(
         save_matrices(folder, matrices)
     trained, optimizer = accelerator.prepare(model, optimizer)
     trained.train()
-    for step in loop.steps(start, settings.steps, "pretrain", accelerator.is_main_process):
-        generator = step_generator(seed, step, accelerator.process_index)
-        batch = pool.sample(settings.batch, generator)
+    bar = loop.steps(start, settings.steps, "pretrain", accelerator.is_main_process)
+    numbers = partial(step_generator, seed, rank=accelerator.process_index)
+    cut = pool.batches(settings.batch, range(start, settings.steps), numbers, settings.workers)
+    for step, (batch, generator) in zip(bar, cut, strict=False):  # the bar ends it
         patches = batch.patches.to(accelerator.device, non_blocking=True)
         captions = batch.captions.to(accelerator.device)
         views = [make_view(patches, settings, generator) for _ in range(2)]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gtgm.errors import SettingsError
+from gtgm.hashing import how
 from gtgm.neurons.training import NeuronSettings
 
 PROFILES = ("tiny", "demo", "cpu", "paper")
@@ -92,6 +93,10 @@ class PretrainSettings:
             Figure 2 (the released code trains 6 of 12).
         options: settings of the method's own, see its class in :mod:`gtgm.methods`.
         sizes: other sizes of the backbone than its own default; downstream networks share them.
+        chunk: patches that are in memory together; 0 for all. The gradient is that of the whole
+            batch (:mod:`gtgm.models.chunks`).
+        checkpointing: compute the blocks of swin again in the backward pass, not keep them.
+        workers: processes that cut patches ahead; 0 for none. They change no draw.
     """
 
     patch: tuple[int, int, int] = (24, 28, 28)
@@ -122,6 +127,9 @@ class PretrainSettings:
     text_layers: int = 0
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     sizes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    chunk: int = how(0)
+    checkpointing: bool = how(False)
+    workers: int = how(0)
 
     def __post_init__(self) -> None:
         check_sides("pretrain.patch", self.patch, empty=False)
@@ -129,7 +137,7 @@ class PretrainSettings:
         check_least("pretrain", self, 1, "steps", "width", "embedding", "checkpoint_every")
         check_least("pretrain", self, 2, "batch")
         check_least("pretrain", self, 0, "weight_decay", "weight_vr", "off_diagonal", "operations")
-        check_least("pretrain", self, 0, "text_layers")
+        check_least("pretrain", self, 0, "text_layers", "chunk", "workers")
         check_positive("pretrain", self, "lr", "temperature")
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("precision", self.precision, PRECISIONS)
@@ -163,6 +171,8 @@ class FinetuneSettings:
         sigmoid_output: sigmoid before the softmax loss (`deviations.md`, row 2).
         released_window: the CT window for every modality (row 3).
         select_on_test: keep the checkpoint that is best on the test cases (row 5).
+        chunk, checkpointing: as in :class:`PretrainSettings`.
+        windows: of the sliding window that go through the network together.
     """
 
     steps: int = 900
@@ -188,15 +198,26 @@ class FinetuneSettings:
     schedule: str = "onecycle"
     precision: str = "bf16"
     checkpoint_every: int = 150
+    chunk: int = how(0)
+    checkpointing: bool = how(False)
+    windows: int = how(4)
 
     def __post_init__(self) -> None:
         check_sides("finetune.patch", self.patch)
         check_sides("finetune.spacing", self.spacing)
         check_axes("finetune.flip_axes", self.flip_axes)
         check_axes("finetune.tta_axes", self.tta_axes)
-        check_least("finetune", self, 1, "steps", "batch", "checkpoint_every")
+        check_least("finetune", self, 1, "steps", "batch", "checkpoint_every", "windows")
         check_least(
-            "finetune", self, 0, "steps_per_case", "weight_decay", "encoder_lr", "rotate", "zoom"
+            "finetune",
+            self,
+            0,
+            "steps_per_case",
+            "weight_decay",
+            "encoder_lr",
+            "rotate",
+            "zoom",
+            "chunk",
         )
         check_positive("finetune", self, "lr")
         check_choice("augmentation", self.augmentation, AUGMENTATIONS)

@@ -43,7 +43,7 @@ class BYOL(Objective):
         """See :meth:`gtgm.methods.objective.Objective.forward`."""
         features = self.features(views)
         with torch.no_grad():
-            aims = [self.joined(self.target.features(view)) for view in views]
+            aims = self.features(views, self.target)
         with torch.autocast(captions.device.type, enabled=False):
             with torch.no_grad():
                 aims = [self.target.head(aim) for aim in aims]

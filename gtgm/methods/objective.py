@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from gtgm.models.chunks import in_chunks
 from gtgm.models.heads import ImageTower, join
 from gtgm.settings import PretrainSettings
 
@@ -60,10 +61,18 @@ class Objective(nn.Module, ABC):
         """Projected features (B, E) of patches (B, C, D, H, W), for measuring."""
         return self.tower(patches)
 
-    def features(self, views: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Features (N, width) of each view; N is the joined batch if processes join theirs."""
-        found = self.tower.features(torch.cat(list(views))).chunk(len(views))
-        return [self.joined(part) for part in found]
+    def features(
+        self, views: Sequence[torch.Tensor], tower: ImageTower | None = None
+    ) -> list[torch.Tensor]:
+        """Features (N, width) of each view; N is the joined batch if processes join theirs.
+
+        Args:
+            views: each (B, C, D, H, W).
+            tower: another one than the trained one, such as a momentum copy.
+        """
+        compute = (tower or self.tower).features
+        found = in_chunks(compute, torch.cat(list(views)), self.settings.chunk)
+        return [self.joined(part) for part in found.chunk(len(views))]
 
     def joined(self, x: torch.Tensor) -> torch.Tensor:
         """``x`` of all processes if the settings say so, else of this one."""

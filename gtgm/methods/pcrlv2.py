@@ -12,6 +12,7 @@ from gtgm.losses import siamese_loss
 from gtgm.methods.method import TEXTLESS, Method
 from gtgm.methods.objective import Objective
 from gtgm.models.blocks import ResidualBlock, resize_like
+from gtgm.models.chunks import in_chunks
 from gtgm.models.heads import PredictionHead, ProjectionHead
 from gtgm.settings import PretrainSettings
 
@@ -68,7 +69,8 @@ class PCRLv2(Objective):
         """See :meth:`gtgm.methods.objective.Objective.forward`; parts ``restoration`` and
         ``comparison``."""
         clean = torch.cat(list(views))
-        pyramid = self.pyramid(corrupt(clean, self.boxes, self.noise))
+        corrupted = corrupt(clean, self.boxes, self.noise)
+        pyramid = in_chunks(self.pyramid, corrupted, self.settings.chunk)
         restoration = comparison = 0.0
         for level, restore, head, predictor in zip(
             pyramid, self.restore, self.heads, self.predictors, strict=True

@@ -46,6 +46,23 @@ def build_encoder(backbone: str, in_channels: int = 1, **sizes: Any) -> nn.Modul
     return BACKBONES[backbone](in_channels=in_channels, **sizes)
 
 
+def set_checkpointing(encoder: nn.Module, on: bool) -> None:
+    """Compute the blocks of a Swin encoder again in the backward pass, instead of keeping them.
+
+    Raises:
+        SettingsError: the backbone has no such blocks.
+    """
+    if isinstance(encoder, SwinEncoder):
+        encoder.swinViT.checkpointing = on
+    elif on:
+        raise SettingsError(
+            f"{encoder.config['backbone']} has no checkpointing",
+            where="checkpointing",
+            expected="backbone swin",
+            fix="set chunk=1 (resnet50: with group norm), which saves more",
+        )
+
+
 def save_pretrained(encoder: nn.Module, folder: str | Path, **about: Any) -> Path:
     """Write ``encoder.safetensors`` and ``config.json`` (sizes, and ``about``: source, metrics)."""
     folder = Path(folder)

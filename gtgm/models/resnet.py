@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from monai.networks.nets import ResNet
 from torch import nn
 
+from gtgm.errors import SettingsError
 from gtgm.models.blocks import CUBIC, FLAT, total_stride
 
 
@@ -23,10 +25,15 @@ class ResNetEncoder(nn.Module):
         layers: bottleneck blocks per stage; (3, 4, 6, 3) is ResNet-50.
         width: channels of the first stage before its expansion by 4.
         anisotropic: flat first stages, for voxels that are several times as long in z.
+        norm: ``batch``, or ``group`` (Wu and He 2018, 32 groups), with which the items of a batch
+            do not depend on each other.
 
     Attributes:
         kernels: of the decoder's convolutions on the grid of every map, the finest first.
         divisor: voxels of the input (z, y, x) per voxel of the deepest map.
+
+    Raises:
+        SettingsError: another norm.
     """
 
     stem_keys = ("net.conv1.weight",)
@@ -37,8 +44,13 @@ class ResNetEncoder(nn.Module):
         layers: Sequence[int] = (3, 4, 6, 3),
         width: int = 64,
         anisotropic: bool = False,
+        norm: str = "batch",
     ) -> None:
         super().__init__()
+        if norm not in ("batch", "group"):
+            raise SettingsError(
+                f"unknown norm {norm!r}", where="sizes of resnet50", expected="batch or group"
+            )
         self.config = {
             "backbone": "resnet50",
             "in_channels": in_channels,
@@ -56,6 +68,9 @@ class ResNetEncoder(nn.Module):
             conv1_t_stride=(1, 2, 2),
             feed_forward=False,
         )
+        if norm == "group":  # MONAI's own setting stops at the stem
+            self.config["norm"] = norm
+            _group_norm(self.net)
         deep = 2
         self.kernels = (CUBIC,) * 5
         if anisotropic:
@@ -75,6 +90,16 @@ class ResNetEncoder(nn.Module):
             x = stage(x)
             maps.append(x)
         return maps
+
+
+def _group_norm(module: nn.Module) -> None:
+    """Group norm in place of every batch norm, of the same names and channels."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm3d):
+            groups = math.gcd(32, child.num_features)
+            setattr(module, name, nn.GroupNorm(groups, child.num_features))
+        else:
+            _group_norm(child)
 
 
 def _flatten(net: ResNet) -> None:

@@ -12,6 +12,7 @@ from monai.networks.nets.swin_unetr import PatchMerging
 from torch import nn
 
 from gtgm.models.blocks import CUBIC, FLAT, total_stride
+from gtgm.models.swin_transformer import WindowTransformer
 
 FLAT_STRIDE = (1, 2, 2)
 FLAT_WINDOW = (3, 7, 7)
@@ -20,7 +21,8 @@ FLAT_WINDOW = (3, 7, 7)
 class SwinEncoder(nn.Module):
     """The Swin transformer inside SwinUNETR; depths (2, 4, 2, 2), feature size 48, 768 pooled.
 
-    Its tensors keep the names that they have in MONAI's network (``swinViT.…``), so that a saved
+    It computes what MONAI's layers compute, faster (:mod:`gtgm.models.window_attention`). Its
+    tensors keep the names that they have in MONAI's network (``swinViT.…``), so that a saved
     encoder is loaded there with ``load_state_dict(..., strict=False)``.
 
     Anisotropic, tokens are 1×2×2 voxels, the first two mergings join 1×2×2 tokens and the others
@@ -61,7 +63,7 @@ class SwinEncoder(nn.Module):
         self.divisor = total_stride([FLAT_STRIDE] * flat + [(2, 2, 2)] * (5 - flat))
         self.channels = tuple(feature_size * 2**i for i in range(5))
         self.kernels = (FLAT, FLAT, CUBIC, CUBIC, CUBIC) if anisotropic else (CUBIC,) * 5
-        self.swinViT = swin_unetr(self.config, out_channels=1).swinViT
+        self.swinViT = WindowTransformer(swin_unetr(self.config, out_channels=1).swinViT)
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """(B, C, D, H, W), sides multiples of ``divisor`` → five feature maps, the finest first."""

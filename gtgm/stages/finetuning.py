@@ -171,6 +171,7 @@ def describe_model(
         "overlap": settings.overlap,
         "tta_axes": settings.tta_axes,
         "precision": settings.precision,
+        "windows": settings.windows,
         "released_window": settings.released_window,
     }
 

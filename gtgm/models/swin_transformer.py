@@ -1,0 +1,92 @@
+"""MONAI's Swin transformer with attention that keeps no scores, and its maps on demand."""
+
+from __future__ import annotations
+
+import torch
+from monai.networks.nets.swin_unetr import BasicLayer, SwinTransformer, get_window_size
+from monai.networks.nets.swin_unetr import SwinTransformerBlock as MonaiBlock
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from gtgm.models.window_attention import window_attention
+
+
+class WindowTransformer(nn.Module):
+    """What a MONAI ``SwinTransformer`` computes, from its own tensors under their own names.
+
+    Args:
+        source: the network whose modules are taken over.
+
+    Attributes:
+        checkpointing: keep only the input of each block for the backward pass, which computes the
+            rest again: less memory, a third more arithmetic.
+    """
+
+    def __init__(self, source: SwinTransformer) -> None:
+        super().__init__()
+        self.checkpointing = False
+        self.patch_embed = source.patch_embed
+        for number in range(1, 5):
+            (layer,) = getattr(source, f"layers{number}")
+            setattr(self, f"layers{number}", nn.ModuleList([_Stage(layer)]))
+
+    def forward(self, x: torch.Tensor, normalize: bool = True) -> list[torch.Tensor]:
+        """(B, C, D, H, W) → maps (B, channels, D, H, W), the finest first.
+
+        Args:
+            normalize: bring each voxel's features to zero mean and unit variance.
+        """
+        x = self.patch_embed(x).permute(0, 2, 3, 4, 1)  # channels last
+        maps = [x]
+        for number in range(1, 5):
+            again = self.checkpointing and torch.is_grad_enabled()
+            x = getattr(self, f"layers{number}")[0](x, again)
+            maps.append(x)
+        if normalize:
+            maps = [F.layer_norm(x, x.shape[-1:]) for x in maps]
+        return [x.permute(0, 4, 1, 2, 3) for x in maps]
+
+
+class _Stage(nn.Module):
+    """Blocks on one grid, and the merging to the next."""
+
+    def __init__(self, source: BasicLayer) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(_Block(block) for block in source.blocks)
+        self.downsample = source.downsample
+
+    def forward(self, x: torch.Tensor, again: bool) -> torch.Tensor:
+        """(B, D, H, W, channels) → (B, D/2, H/2, W/2, 2·channels)"""
+        for block in self.blocks:
+            x = checkpoint(block, x, use_reentrant=False) if again else block(x)
+        return self.downsample(x)
+
+
+class _Block(nn.Module):
+    """Attention in windows and a perceptron, each with a normalisation before and a shortcut."""
+
+    def __init__(self, source: MonaiBlock) -> None:
+        super().__init__()
+        self.window, self.shift = source.window_size, source.shift_size
+        self.norm1, self.attn = source.norm1, source.attn
+        self.norm2, self.mlp = source.norm2, source.mlp
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, D, H, W, channels), the same shape."""
+        batch, *grid, channels = x.shape
+        window, shift = get_window_size(grid, self.window, self.shift)
+        # One token more, of zeros: what MONAI pads with behind the normalisation.
+        tokens = F.pad(self.norm1(x).flatten(1, 3), (0, 0, 0, 1))
+        qkv = self.attn.qkv(tokens).unflatten(-1, (3, self.attn.num_heads, -1))
+        found = window_attention(qkv, self._bias(window), grid, shift)
+        x = x + self.attn.proj(found.flatten(2)).view(batch, *grid, channels)
+        return x + self.mlp(self.norm2(x))
+
+    def _bias(self, window: tuple[int, int, int]) -> torch.Tensor:
+        """Of a query and a key in a window (heads, z, y, x, z, y, x)."""
+        count = window[0] * window[1] * window[2]
+        # A window that is smaller than the table was made for takes its first tokens, as in MONAI.
+        index = self.attn.relative_position_index[:count, :count]
+        bias = F.embedding(index, self.attn.relative_position_bias_table)
+        return bias.permute(2, 0, 1).view(-1, *window, *window)
