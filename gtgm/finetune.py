@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from monai.transforms import (
     Compose,
     RandAdjustContrastd,
     RandAffined,
-    RandCropByPosNegLabeld,
     RandFlipd,
     RandGaussianNoised,
     RandGaussianSmoothd,
@@ -32,6 +32,8 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from gtgm import loop
+from gtgm.ahead import ahead
+from gtgm.crop import FOREGROUND, RandCropStoredd, with_places
 from gtgm.device import accelerator as make_accelerator
 from gtgm.device import safe_precision, step_generator
 from gtgm.errors import DataError
@@ -39,7 +41,6 @@ from gtgm.hashing import settings_hash
 from gtgm.models.chunks import check_independent, in_chunks
 from gtgm.models.encoder import DIVISOR, set_checkpointing
 from gtgm.models.segmenter import build_segmenter
-from gtgm.pool import pad_to
 from gtgm.settings import FinetuneSettings
 from gtgm.views import AXES
 
@@ -77,7 +78,8 @@ def finetune(
         classes: names of the labels 1, 2, …
         channels: of the images.
         cases: ids of the labelled training cases.
-        load: gives ``{"image": (C, D, H, W) normalised, "label": (1, D, H, W)}`` of a case.
+        load: gives ``{"image": (C, D, H, W) normalised, "label": (1, D, H, W)}`` of a case, best as
+            :func:`gtgm.crop.with_places` prepares it; the volumes may be those of a store.
         patch: voxels (z, y, x).
         folder: of the run; holds the checkpoint.
         pretrained: folder of a pretrained encoder; None starts at random.
@@ -123,9 +125,14 @@ def finetune(
     augment = make_augmentation(settings, patch)
     criterion = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False, batch=True)
     trained, optimizer = accelerator.prepare(network, optimizer)
-    for step in loop.steps(start, steps, "fine-tune", accelerator.is_main_process):
-        generator = step_generator(seed, step, accelerator.process_index)
-        images, labels = _draw(cases, load, augment, patch, settings, generator)
+    bar = loop.steps(start, steps, "fine-tune", accelerator.is_main_process)
+    drawn = ahead(
+        partial(_draw, cases, load, augment, patch, settings.batch),
+        range(start, steps),
+        partial(step_generator, seed, rank=accelerator.process_index),
+        settings.workers,
+    )
+    for step, ((images, labels), _) in zip(bar, drawn, strict=False):  # the bar ends it
         images = images.to(accelerator.device, memory_format=torch.channels_last_3d)
         trained.train()
         with accelerator.autocast():
@@ -161,11 +168,12 @@ def finetune(
 def make_augmentation(settings: FinetuneSettings, patch: Sequence[int]) -> Compose:
     """Foreground-aware crop, then the augmentation of the settings.
 
-    Takes and gives MONAI dictionaries with ``image`` (C, D, H, W) and ``label`` (1, D, H, W).
+    Takes items of :func:`gtgm.crop.with_places`, and gives MONAI dictionaries with ``image``
+    (C, D, H, W) and ``label`` (1, D, H, W).
     """
     positive = settings.foreground / max(1 - settings.foreground, 1e-6)
     crop = [
-        RandCropByPosNegLabeld(BOTH, "label", tuple(patch), pos=positive, neg=1.0, num_samples=1),
+        RandCropStoredd(BOTH, "label", tuple(patch), pos=positive, neg=1.0, num_samples=1),
     ]
     changes = _CHANGES[settings.augmentation](settings, patch)
     return Compose([*crop, *changes, ToTensord(BOTH, track_meta=False)])
@@ -211,18 +219,15 @@ def _draw(
     load: Callable[[str], dict[str, torch.Tensor]],
     augment: Compose,
     patch: Sequence[int],
-    settings: FinetuneSettings,
+    batch: int,
     generator: np.random.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Images (B, C, D, H, W) and labels (B, 1, D, H, W) of one step."""
     augment.set_random_state(seed=int(generator.integers(2**31)))
-    items = [load(cases[i]) for i in generator.integers(len(cases), size=settings.batch)]
-    padded = [
-        {"image": pad_to(item["image"], patch), "label": pad_to(item["label"], patch, 0)}
-        for item in items
-    ]
-    batch = list_data_collate([augment(item)[0] for item in padded])
-    return batch["image"], batch["label"]
+    items = [load(cases[i]) for i in generator.integers(len(cases), size=batch)]
+    ready = [item if FOREGROUND in item else with_places(item, patch) for item in items]
+    cut = list_data_collate([augment(item)[0] for item in ready])
+    return cut["image"], cut["label"]
 
 
 def _optimizer(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_all_start_methods
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
 
-from gtgm.errors import SettingsError
 from gtgm.text.store import CaptionStore
 
 
@@ -35,8 +33,7 @@ class PooledVolume:
 Place = tuple[PooledVolume, Sequence[int]]
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """Patches (B, 1, D, H, W) and the index of each one's caption in the pool's ``texts`` (B,)."""
 
     patches: torch.Tensor
@@ -76,46 +73,6 @@ class PatchPool:
             room = [max(s - p, 0) for s, p in zip(image.shape[1:], self.patch, strict=True)]
             cut.append(self._cut(volume, image, [int(generator.integers(r + 1)) for r in room]))
         return self._batch(cut)
-
-    def batches(
-        self,
-        batch: int,
-        steps: Sequence[int],
-        numbers: Callable[[int], np.random.Generator],
-        workers: int = 0,
-    ) -> Iterator[tuple[Batch, np.random.Generator]]:
-        """The :meth:`sample` of each step, in order, and the generator behind its draws.
-
-        Args:
-            batch: patches of a step.
-            steps: numbers of the steps.
-            numbers: makes the generator of a step, and seeds torch for it.
-            workers: processes that cut ahead. A step's draws depend on nothing but its number, so
-                that any number of workers cuts the same patches.
-
-        Raises:
-            SettingsError: workers where processes cannot be forked (Windows).
-        """
-        if not workers:
-            for step in steps:
-                generator = numbers(step)
-                yield self.sample(batch, generator), generator
-            return
-        if "fork" not in get_all_start_methods():
-            raise SettingsError(
-                f"is {workers}", where="workers", expected="0, as processes cannot be forked here"
-            )
-        ahead = DataLoader(
-            _Cut(self, batch, numbers),
-            batch_size=None,
-            sampler=steps,
-            num_workers=workers,
-            multiprocessing_context="fork",
-            pin_memory=torch.cuda.is_available(),
-        )
-        for step, (patches, captions, generator) in zip(steps, ahead, strict=True):
-            numbers(step)  # seeds torch here, not only in the worker
-            yield Batch(patches, captions), generator
 
     def grid(self, most: int, generator: np.random.Generator) -> Batch:
         """Patches exactly at caption positions, at most ``most`` of them, drawn over all cases."""
@@ -157,21 +114,6 @@ class PatchPool:
     @staticmethod
     def _batch(cut: list[tuple[torch.Tensor, int]]) -> Batch:
         return Batch(torch.stack([c[0] for c in cut]), torch.tensor([c[1] for c in cut]))
-
-
-class _Cut(Dataset):
-    """Step → patches, captions and generator."""
-
-    def __init__(
-        self, pool: PatchPool, batch: int, numbers: Callable[[int], np.random.Generator]
-    ) -> None:
-        self.pool, self.batch, self.numbers = pool, batch, numbers
-
-    def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor, np.random.Generator]:
-        torch.set_num_threads(1)
-        generator = self.numbers(step)
-        cut = self.pool.sample(self.batch, generator)
-        return cut.patches, cut.captions, generator
 
 
 def pad_to(image: torch.Tensor, patch: Sequence[int], value: float | None = None) -> torch.Tensor:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from gtgm import loop, paths
+from gtgm.ahead import ahead
 from gtgm.device import accelerator as make_accelerator
 from gtgm.device import safe_precision, step_generator
 from gtgm.errors import DataError, SettingsError, WeightsError
@@ -121,8 +122,12 @@ def pretrain(
     trained, optimizer = accelerator.prepare(model, optimizer)
     trained.train()
     bar = loop.steps(start, settings.steps, "pretrain", accelerator.is_main_process)
-    numbers = partial(step_generator, seed, rank=accelerator.process_index)
-    cut = pool.batches(settings.batch, range(start, settings.steps), numbers, settings.workers)
+    cut = ahead(
+        partial(pool.sample, settings.batch),
+        range(start, settings.steps),
+        partial(step_generator, seed, rank=accelerator.process_index),
+        settings.workers,
+    )
     for step, (batch, generator) in zip(bar, cut, strict=False):  # the bar ends it
         patches = batch.patches.to(accelerator.device, non_blocking=True)
         captions = batch.captions.to(accelerator.device)

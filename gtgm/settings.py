@@ -22,6 +22,7 @@ PROTOCOLS = ("corrected", "as_released")
 SCHEDULES = ("onecycle", "restarts", "constant")
 PRECISIONS = ("bf16", "fp16", "no")
 AUGMENTATIONS = ("strong", "released")
+VOLUMES = ("auto", "memory", "disk")
 EMBEDDED = "embedded"
 
 
@@ -97,6 +98,9 @@ class PretrainSettings:
             batch (:mod:`gtgm.models.chunks`).
         checkpointing: compute the blocks of swin again in the backward pass, not keep them.
         workers: processes that cut patches ahead; 0 for none. They change no draw.
+        volumes: keep them in ``memory``, or cut patches from a store on ``disk``
+            (:mod:`gtgm.volume_store`); ``auto`` takes the disk if a third of the free memory is too
+            small for all, or if there are workers.
     """
 
     patch: tuple[int, int, int] = (24, 28, 28)
@@ -130,6 +134,7 @@ class PretrainSettings:
     chunk: int = how(0)
     checkpointing: bool = how(False)
     workers: int = how(0)
+    volumes: str = how("auto")
 
     def __post_init__(self) -> None:
         check_sides("pretrain.patch", self.patch, empty=False)
@@ -141,6 +146,7 @@ class PretrainSettings:
         check_positive("pretrain", self, "lr", "temperature")
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("precision", self.precision, PRECISIONS)
+        check_choice("volumes", self.volumes, VOLUMES)
         if not 0 < self.held_out <= 0.5:
             raise SettingsError(
                 f"is {self.held_out}", where="pretrain.held_out", expected="above 0, at most 0.5"
@@ -171,7 +177,7 @@ class FinetuneSettings:
         sigmoid_output: sigmoid before the softmax loss (`deviations.md`, row 2).
         released_window: the CT window for every modality (row 3).
         select_on_test: keep the checkpoint that is best on the test cases (row 5).
-        chunk, checkpointing: as in :class:`PretrainSettings`.
+        chunk, checkpointing, workers, volumes: as in :class:`PretrainSettings`.
         windows: of the sliding window that go through the network together.
     """
 
@@ -200,6 +206,8 @@ class FinetuneSettings:
     checkpoint_every: int = 150
     chunk: int = how(0)
     checkpointing: bool = how(False)
+    workers: int = how(0)
+    volumes: str = how("auto")
     windows: int = how(4)
 
     def __post_init__(self) -> None:
@@ -218,11 +226,13 @@ class FinetuneSettings:
             "rotate",
             "zoom",
             "chunk",
+            "workers",
         )
         check_positive("finetune", self, "lr")
         check_choice("augmentation", self.augmentation, AUGMENTATIONS)
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("precision", self.precision, PRECISIONS)
+        check_choice("volumes", self.volumes, VOLUMES)
         for name in ("ema", "overlap", "foreground", "decoder_first"):
             if not 0 <= getattr(self, name) < 1:
                 raise SettingsError(

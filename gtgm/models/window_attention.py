@@ -51,8 +51,8 @@ class Region(NamedTuple):
     segments: tuple[Segment, ...]
 
     def bias(self, bias: torch.Tensor) -> torch.Tensor:
-        """Its part of a window's bias (heads, z, y, x, z, y, x): (heads, N, N), or (heads, N, N + 1)
-        where there is padding, which is the last key."""
+        """Its part of a window's bias (heads, z, y, x, z, y, x): (heads, N, N); where there is
+        padding, (heads, N, N + 1), which is the last key."""
         inside = tuple(slice(s.start, s.stop) for s in self.segments)
         whole = tuple(slice(s.start, s.end) for s in self.segments)
         count = self.tokens.shape[1]

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from gtgm import finetune as training
 from gtgm import methods, metrics, paths
-from gtgm.cache import VolumeCache
+from gtgm.crop import with_places
 from gtgm.datasets.registry import DatasetInfo
 from gtgm.errors import SettingsError
 from gtgm.hashing import to_dict
@@ -25,6 +25,7 @@ from gtgm.stages.examples import keep_example
 from gtgm.stages.pretraining import encoder_identity, pretrain
 from gtgm.stages.record import record
 from gtgm.stages.study import Study
+from gtgm.stages.volumes import items
 
 
 def finetune(
@@ -67,9 +68,13 @@ def finetune(
         patch = working_patch(study, dataset)
         about = describe_model(study, info, settings, patch)
 
-        items = VolumeCache(
-            lambda case: training_item(study, dataset, case, settings),
-            lambda item: item["image"].nbytes + item["label"].nbytes,
+        read = items(
+            study,
+            [(dataset, case) for case in labelled],
+            lambda key: with_places(training_item(study, *key, settings), patch),
+            [about["spacing"], settings.released_window, list(patch)],
+            settings.volumes,
+            settings.workers,
         )
 
         def score(network: nn.Module) -> float:
@@ -81,7 +86,7 @@ def finetune(
             info.classes,
             len(info.channels),
             labelled,
-            items,
+            lambda case: read((dataset, case)),
             patch,
             folder,
             encoder,

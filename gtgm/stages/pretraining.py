@@ -11,7 +11,6 @@ import torch
 
 from gtgm import methods
 from gtgm import pretrain as training
-from gtgm.cache import VolumeCache
 from gtgm.device import process_state, step_generator
 from gtgm.errors import SettingsError
 from gtgm.intensity import normalise
@@ -23,9 +22,11 @@ from gtgm.rich import encoder_html
 from gtgm.stages.captioning import CaptionRun, caption, load_text_encoder, text_folder
 from gtgm.stages.record import record
 from gtgm.stages.study import Study
+from gtgm.stages.volumes import items
 from gtgm.text.captioners import NONE
 from gtgm.text.tower import FrozenText, TrainedText
 from gtgm.views import make_view
+from gtgm.volume_store import StoredVolume
 
 
 @dataclass(frozen=True)
@@ -163,17 +164,26 @@ def example_views(
 
 
 def pooled_volumes(study: Study, captions: CaptionRun) -> list[PooledVolume]:
-    """Normalised volumes of the pool with their caption stores, loaded when they are needed."""
-    released = study.settings("pretrain").released_scale
+    """Normalised volumes of the pool with their caption stores, read when they are needed."""
+    settings = study.settings("pretrain")
+    released = settings.released_scale
 
-    def load(key: tuple[str, str]) -> torch.Tensor:
+    def load(key: tuple[str, str]) -> dict[str, torch.Tensor]:
         name, case = key
         image = study.pool_image(name, case)
-        return image / 255 if released else normalise(image, study.open(name).info.modality, name)
+        if released:
+            return {"image": image / 255}
+        return {"image": normalise(image, study.open(name).info.modality, name)}
 
-    cache = VolumeCache(load, lambda image: image.nbytes)
+    keys = [(name, case) for name, cases in captions.cases.items() for case in cases]
+    # The training sections of an EM volume depend on the protocol and on the leak.
+    identity = [released, study.protocol, settings.include_test]
+    read = items(study, keys, load, identity, settings.volumes, settings.workers)
+
+    def image(key: tuple[str, str]) -> torch.Tensor | StoredVolume:
+        return read(key)["image"]
+
     return [
-        PooledVolume(case, partial(cache, (name, case)), captions.stores[name])
-        for name, cases in captions.cases.items()
-        for case in cases
+        PooledVolume(case, partial(image, (name, case)), captions.stores[name])
+        for name, case in keys
     ]
