@@ -37,10 +37,14 @@ from gtgm.text.tokenizer import build_tokenizer
 TRAINING = "training.json"
 MAX_TOKENS = 48
 PATCH = 16
+#: Captions of other slices that are remembered.
+KNOWN = 100_000
 
 
 class BlipCaptioner:
     """Unconditional BLIP captions, greedy, at most 50 tokens as in the release.
+
+    Equal slices are captioned once.
 
     Args:
         model, processor: of transformers.
@@ -49,31 +53,48 @@ class BlipCaptioner:
     """
 
     def __init__(
-        self, model: Any, processor: Any, name: str, batch_size: int = 32, max_new_tokens: int = 50
+        self, model: Any, processor: Any, name: str, batch_size: int = 64, max_new_tokens: int = 50
     ) -> None:
         self.model, self.processor, self.name = model, processor, name
         self.batch_size, self.max_new_tokens = batch_size, max_new_tokens
+        self._known: dict[bytes, str] = {}
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, batch_size: int = 32) -> BlipCaptioner:
-        """Load by folder or hub id; on a GPU if there is one.
+    def from_pretrained(cls, source: str | Path, batch_size: int | None = None) -> BlipCaptioner:
+        """Load by folder or hub id; on a GPU, if there is one, in half precision.
+
+        Args:
+            source: folder or id.
+            batch_size: slices per call of the model; by default 64, on a GPU 256.
 
         Raises:
             DataError, WeightsError: see :mod:`gtgm.text.hub`.
         """
+        gpu = torch.cuda.is_available()
         processor = load_pretrained(AutoProcessor, source)
-        model = load_weights(BlipForConditionalGeneration, source)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(model.to(device), processor, model_name(source), batch_size)
+        dtype = torch.float16 if gpu else torch.float32
+        model = load_weights(BlipForConditionalGeneration, source, dtype=dtype)
+        model = model.to("cuda" if gpu else "cpu")
+        return cls(model, processor, model_name(source), batch_size or (256 if gpu else 64))
+
+    def __call__(self, slices: Sequence[np.ndarray], facts: Sequence[Facts] = ()) -> list[str]:
+        keys = [hashlib.sha256(_bytes(pixels)).digest() for pixels in slices]
+        new = {k: p for k, p in zip(keys, slices, strict=True) if k not in self._known}
+        found = dict(zip(new, self._generate(list(new.values())), strict=True))
+        captions = [found[k] if k in found else self._known[k] for k in keys]
+        if len(self._known) > KNOWN:
+            self._known.clear()
+        self._known |= found
+        return captions
 
     @torch.no_grad()
-    def __call__(self, slices: Sequence[np.ndarray], facts: Sequence[Facts] = ()) -> list[str]:
+    def _generate(self, slices: Sequence[np.ndarray]) -> list[str]:
         captions = []
         for start in range(0, len(slices), self.batch_size):
             images = _pictures(slices[start : start + self.batch_size])
-            inputs = self.processor(images=images, return_tensors="pt").to(self.model.device)
+            pixels = self.processor(images=images, return_tensors="pt")["pixel_values"]
             out = self.model.generate(
-                pixel_values=inputs["pixel_values"],
+                pixel_values=pixels.to(self.model.device, self.model.dtype),
                 max_new_tokens=self.max_new_tokens,
                 do_sample=False,
                 num_beams=1,
@@ -259,10 +280,15 @@ def _pictures(slices: Sequence[np.ndarray]) -> list[Image.Image]:
     return [Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB") for pixels in slices]
 
 
+def _bytes(pixels: np.ndarray) -> bytes:
+    """Shape and grey values of a slice."""
+    return str(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()
+
+
 def _key(settings: dict[str, Any], slices: Sequence[np.ndarray], texts: Sequence[str]) -> str:
     digest = hashlib.sha256(json.dumps([settings, list(texts)]).encode())
     for pixels in slices:
-        digest.update(str(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes())
+        digest.update(_bytes(pixels))
     return digest.hexdigest()[:16]
 
 

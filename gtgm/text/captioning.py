@@ -27,7 +27,7 @@ CaseImage = tuple[str, Any, Sequence[float]]
 
 CT_WINDOW = (-160.0, 240.0)
 PERCENTILES = (0.5, 99.5)
-#: Slices that are gathered over cases before the captioner is called.
+#: Slices that are gathered over cases before a captioner without a ``batch_size`` is called.
 GATHER = 64
 
 
@@ -85,6 +85,7 @@ def caption_volumes(
     ids: list[str] = []
     kept = 0
     waiting: list[tuple[str, list[Sample]]] = []
+    gather = getattr(captioner, "batch_size", GATHER)
 
     def flush() -> None:
         samples = [sample for _, part in waiting for sample in part]
@@ -102,7 +103,7 @@ def caption_volumes(
             kept += 1
             continue
         waiting.append((case, _samples(np.asarray(image), spacing, info, plan)))
-        if sum(len(part) for _, part in waiting) >= GATHER:
+        if sum(len(part) for _, part in waiting) >= gather:
             flush()
     flush()
     rows = [row for case in ids for row in store.rows(case)]
