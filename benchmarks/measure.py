@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import resource
 import statistics
@@ -22,6 +23,17 @@ def in_own_process(work: Callable[..., Found], *arguments: Any) -> Found:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as process:
         return process.submit(work, *arguments).result()
+
+
+def alone(work: Callable[..., Found], *arguments: Any) -> Found:
+    """``work(*arguments)`` so that its peak memory is its own: in a fresh process, or with a GPU
+    here, where torch starts its count anew."""
+    if not torch.cuda.is_available():
+        return in_own_process(work, *arguments)
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    return work(*arguments)
 
 
 def timed(step: Callable[[], Any], repeats: int, warm_up: int = 1) -> dict[str, Any]:

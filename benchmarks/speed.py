@@ -22,7 +22,7 @@ from tqdm import tqdm
 # Run as a file, Python knows the folder of the file, not the project that it is a part of.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.measure import in_own_process
+from benchmarks.measure import alone
 from gtgm.errors import GTGMError
 from gtgm.provenance import provenance
 
@@ -91,7 +91,7 @@ def measure_part(name: str, options: argparse.Namespace) -> dict[str, Any]:
         options = argparse.Namespace(**{**vars(options), "work": options.work or folder})
         wanted = [n for n, (_, row) in part.ROWS.items() if not row.get("gpu") or _gpu()]
         for row in tqdm(wanted, desc=name, unit="row"):
-            found = in_own_process(part.measure, row, options)
+            found = alone(part.measure, row, options)
             rows.append({"name": row, "beside": part.ROWS[row][0] or None, **found})
         sizes = part.describe(options)
     here = provenance()

@@ -161,6 +161,7 @@ def text_folder(study: Study) -> Path:
         study.settings("text"),
         list(pretraining.patch),
         pretraining.include_test,
+        backbone="unet",  # one folder for all
     )
 
 

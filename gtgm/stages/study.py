@@ -134,12 +134,18 @@ class Study:
         """Folder of the study's profile."""
         return (Path(self.runs).expanduser() if self.runs else paths.runs_dir()) / self.profile
 
-    def folder(self, stage: str, name: str, *identity: Any) -> Path:
+    def folder(self, stage: str, name: str, *identity: Any, backbone: str | None = None) -> Path:
         """Folder of a run; ``identity`` (settings, sources) ends up in its name as a hash.
 
         A changed setting therefore never meets files that another setting left.
+
+        Args:
+            stage, name: of the run.
+            identity: what the run depends on.
+            backbone: another one than the study's, for what no backbone changes.
         """
-        digest = settings_hash(self.protocol, self.backbone, self.fold, self.seed, *identity)
+        backbone = backbone or self.backbone
+        digest = settings_hash(self.protocol, backbone, self.fold, self.seed, *identity)
         return self.root / stage / f"{name}-{digest}"
 
     def open(self, name: str) -> Dataset:
