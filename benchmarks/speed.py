@@ -72,7 +72,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--volume", type=int, nargs=3, default=[64, 128, 128], metavar=sizes, help="inference"
     )
-    parser.add_argument("--captioner-steps", type=int, default=300, help="training of the captioner")
+    parser.add_argument(
+        "--captioner-steps", type=int, default=300, help="training of the captioner"
+    )
     parser.add_argument("--volumes", type=int, default=6, help="loading: how many")
     parser.add_argument(
         "--size", type=int, nargs=3, default=[200, 256, 256], metavar=sizes, help="loading: of each"
@@ -144,9 +146,8 @@ def _ratios(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, float]
 
 
 def _time(seconds: float) -> str:
-    if seconds >= 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds:.2g} s" if seconds >= 1 else f"{seconds * 1e3:.2g} ms"
+    value, unit = (seconds, "s") if seconds >= 1 else (seconds * 1e3, "ms")
+    return f"{value:.0f} {unit}" if value >= 10 else f"{value:.1f} {unit}"
 
 
 def _gpu() -> bool:

@@ -1,4 +1,4 @@
-"""A fine-tuning step: MONAI's SwinUNETR, and the default U-Net, the plain way and this package's."""
+"""A fine-tuning step of SwinUNETR and of the default U-Net: the plain way, and this package's."""
 
 from __future__ import annotations
 

@@ -14,7 +14,9 @@ them, their bias, their softmax and the gradients of all three to memory, for pa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib import import_module
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -123,9 +125,20 @@ def window_attention(
     Returns:
         (B, T, heads, d)
     """
+    if qkv.is_cuda and (fused := _fused_kernels()):
+        return fused.FusedAttention.apply(qkv, bias, tuple(grid), tuple(shift))
     plan = regions(tuple(grid), tuple(bias.shape[1:4]), tuple(shift), qkv.device)
     biases = [region.bias(bias).to(qkv.dtype) for region in plan]
     return _Attention.apply(qkv.contiguous(), [region.tokens for region in plan], *biases)
+
+
+@cache
+def _fused_kernels() -> ModuleType | None:
+    """The kernels of Triton, where it is installed; many small regions would keep a GPU waiting."""
+    try:
+        return import_module("gtgm.models.window_attention_triton")
+    except ImportError:
+        return None
 
 
 class _Attention(torch.autograd.Function):
