@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 
 import pytest
 import torch
@@ -12,8 +13,8 @@ if not GPU:
     os.environ.setdefault("TRITON_INTERPRET", "1")
 pytest.importorskip("triton", reason="Triton comes with torch's builds for GPUs")
 
-from gtgm.models import window_attention as plain
-from gtgm.models.window_attention_triton import FusedAttention
+plain = import_module("gtgm.models.window_attention")
+FusedAttention = import_module("gtgm.models.window_attention_triton").FusedAttention
 
 SMALL = [
     ((4, 9, 8), (4, 5, 4), (0, 2, 2), 2, 16),
@@ -37,7 +38,7 @@ def test_result_and_gradients(grid, window, shift, heads, width, dtype, monkeypa
     gradient = torch.randn(2, tokens, heads, width, device=device)
     found = []
     for function, kind in ((plain.window_attention, torch.float32), (FusedAttention.apply, dtype)):
-        a = qkv.to(kind).requires_grad_()
+        a = qkv.clone().to(kind).requires_grad_()
         b = bias.clone().requires_grad_()
         out = function(a, b, grid, shift)
         out.backward(gradient.to(kind))

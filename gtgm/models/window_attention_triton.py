@@ -1,4 +1,4 @@
-"""Window attention in one kernel per pass, on GPUs with Triton, which torch's builds for them bring.
+"""Window attention in one kernel per pass, on GPUs: with Triton, which torch brings for them.
 
 The scores of a block of queries and a block of keys live in registers only (Dao et al. 2022); a
 window's shift, its padding and its bias are looked up where they are needed, so that no window is
