@@ -11,6 +11,7 @@ from monai.networks.nets import SwinUNETR
 from benchmarks.measure import timed
 from gtgm.models.chunks import in_chunks
 from gtgm.models.encoder import set_checkpointing
+from gtgm.models.graphs import record
 from gtgm.models.segmenter import build_segmenter
 
 NAME, UNIT = "fine-tuning step", "s"
@@ -24,9 +25,17 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "SwinUNETR, gtgm, chunks of one patch": (SWIN, FAST | {"chunk": 1}),
     "SwinUNETR, stock, bf16": ("", {"backbone": "stock", "bf16": True, "gpu": True}),
     "SwinUNETR, gtgm, bf16": ("SwinUNETR, stock, bf16", FAST | {"bf16": True, "gpu": True}),
+    "SwinUNETR, gtgm, bf16, CUDA graphs": (
+        "SwinUNETR, stock, bf16",
+        FAST | {"bf16": True, "gpu": True, "graphs": True},
+    ),
     UNET: ("", {"backbone": "unet"}),
     "U-Net, channels last": (UNET, {"backbone": "unet", "last": True}),
     "U-Net, + bf16 (gtgm)": (UNET, {"backbone": "unet", "last": True, "bf16": True}),
+    "U-Net, gtgm, bf16, CUDA graphs": (
+        UNET,
+        {"backbone": "unet", "last": True, "bf16": True, "gpu": True, "graphs": True},
+    ),
 }
 #: Voxels of a patch on a CPU and on a GPU.
 PATCHES = {"swin": ((64, 64, 64), (96, 96, 96)), "unet": ((40, 56, 40), (96, 96, 96))}
@@ -51,6 +60,9 @@ def measure(name: str, options: Any) -> dict[str, Any]:
     images = torch.randn(2, 1, *patch).to(device, memory_format=layout)
     labels = torch.randint(3, (2, 1, *patch), device=device)
     criterion = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False, batch=True)
+
+    if row.get("graphs"):
+        record(network, images, "bf16", "graphs")
 
     def step() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=row.get("bf16", False)):

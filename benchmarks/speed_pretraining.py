@@ -35,10 +35,15 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "+ text embeddings computed once": ("stock, fp32", CACHED),
     "+ both views in one batch": ("stock, fp32", JOINT),
     "+ attention that keeps no scores (gtgm)": ("stock, fp32", FAST),
+    "gtgm, CUDA graphs": ("stock, fp32", FAST | {"graphs": True, "gpu": True}),
     "gtgm, checkpointing": ("stock, fp32", FAST | {"checkpointing": True}),
     "gtgm, chunks of one patch": ("stock, fp32", FAST | {"chunk": 1}),
     "stock, bf16": ("", STOCK | {"bf16": True}),
     "gtgm, bf16": ("stock, bf16", FAST | {"bf16": True}),
+    "gtgm, bf16, CUDA graphs": (
+        "stock, bf16",
+        FAST | {"bf16": True, "graphs": True, "gpu": True},
+    ),
     "gtgm, bf16, chunks of one patch": ("stock, bf16", FAST | {"bf16": True, "chunk": 1}),
 }
 
@@ -66,6 +71,9 @@ def measure(name: str, options: Any) -> dict[str, Any]:
     views = [(patches + 0.1 * torch.randn_like(patches)).to(device) for _ in range(2)]
     captions = torch.arange(settings.batch, device=device)
     losses = []
+    if row.get("graphs"):
+        precision = "bf16" if row.get("bf16") else "no"
+        model.tower.record(torch.cat(views), precision, "graphs")
 
     def step() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=row.get("bf16", False)):

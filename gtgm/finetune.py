@@ -40,6 +40,7 @@ from gtgm.errors import DataError
 from gtgm.hashing import settings_hash
 from gtgm.models.chunks import check_independent, in_chunks
 from gtgm.models.encoder import DIVISOR, set_checkpointing
+from gtgm.models.graphs import check_recordable, record
 from gtgm.models.segmenter import build_segmenter
 from gtgm.settings import FinetuneSettings
 from gtgm.views import AXES
@@ -104,6 +105,7 @@ def finetune(
     torch.manual_seed(seed)
     network = build_segmenter(backbone, channels, len(classes) + 1, pretrained, **(sizes or {}))
     check_independent(network, settings.chunk, settings.batch, "finetune.chunk")
+    check_recordable(settings, accelerator.num_processes, "finetune.graphs")
     set_checkpointing(network.encoder, settings.checkpointing)
     network = network.to(accelerator.device, memory_format=torch.channels_last_3d)
     optimizer = _optimizer(network, settings, pretrained is not None)
@@ -135,6 +137,8 @@ def finetune(
     for step, ((images, labels), _) in zip(bar, drawn, strict=False):  # the bar ends it
         images = images.to(accelerator.device, memory_format=torch.channels_last_3d)
         trained.train()
+        if settings.graphs and step == start:
+            record(network, images, precision, "finetune.graphs")
         with accelerator.autocast():
             scores = in_chunks(trained, images, settings.chunk)
         scores = scores.float()

@@ -36,6 +36,7 @@ from gtgm.models.encoder import (
     save_pretrained,
     set_checkpointing,
 )
+from gtgm.models.graphs import check_recordable
 from gtgm.pool import PatchPool, PooledVolume
 from gtgm.retrieval import retrieval, similarity_matrix
 from gtgm.settings import PretrainSettings
@@ -98,6 +99,7 @@ def pretrain(
     torch.manual_seed(seed)
     encoder = build_encoder(backbone, 1, **settings.sizes)
     check_independent(encoder, settings.chunk, 2 * settings.batch, "pretrain.chunk")
+    check_recordable(settings, accelerator.num_processes, "pretrain.graphs")
     set_checkpointing(encoder, settings.checkpointing)
     model = make_objective(objective, encoder, settings, text)
     optimizer = torch.optim.AdamW(
@@ -132,6 +134,8 @@ def pretrain(
         patches = batch.patches.to(accelerator.device, non_blocking=True)
         captions = batch.captions.to(accelerator.device)
         views = [make_view(patches, settings, generator) for _ in range(2)]
+        if settings.graphs and step == start:
+            model.tower.record(torch.cat(views), precision, "pretrain.graphs")
         with accelerator.autocast():
             losses = trained(views, captions)
         optimizer.zero_grad(set_to_none=True)

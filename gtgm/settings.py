@@ -97,6 +97,7 @@ class PretrainSettings:
         chunk: patches that are in memory together; 0 for all. The gradient is that of the whole
             batch (:mod:`gtgm.models.chunks`).
         checkpointing: compute the blocks of swin again in the backward pass, not keep them.
+        graphs: record the encoder's kernels and replay them (:mod:`gtgm.models.graphs`); one GPU.
         workers: processes that cut patches ahead; 0 for none. They change no draw.
         volumes: keep them in ``memory``, or cut patches from a store on ``disk``
             (:mod:`gtgm.volume_store`); ``auto`` takes the disk if a third of the free memory is too
@@ -133,6 +134,7 @@ class PretrainSettings:
     sizes: dict[str, Any] = dataclasses.field(default_factory=dict)
     chunk: int = how(0)
     checkpointing: bool = how(False)
+    graphs: bool = how(False)
     workers: int = how(0)
     volumes: str = how("auto")
 
@@ -177,7 +179,7 @@ class FinetuneSettings:
         sigmoid_output: sigmoid before the softmax loss (`deviations.md`, row 2).
         released_window: the CT window for every modality (row 3).
         select_on_test: keep the checkpoint that is best on the test cases (row 5).
-        chunk, checkpointing, workers, volumes: as in :class:`PretrainSettings`.
+        chunk, checkpointing, graphs, workers, volumes: as in :class:`PretrainSettings`.
         windows: of the sliding window that go through the network together.
     """
 
@@ -206,6 +208,7 @@ class FinetuneSettings:
     checkpoint_every: int = 150
     chunk: int = how(0)
     checkpointing: bool = how(False)
+    graphs: bool = how(False)
     workers: int = how(0)
     volumes: str = how("auto")
     windows: int = how(4)

@@ -6,6 +6,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from gtgm.models.graphs import record
+
 
 class ProjectionHead(nn.Sequential):
     """``in → hidden → BN → ReLU → out → BN without affine`` (`method.md`, heads).
@@ -52,17 +54,36 @@ class ImageTower(nn.Module):
         self.encoder = encoder
         self.map = nn.Linear(encoder.channels[-1], width)
         self.head = ProjectionHead(width, width, embedding)
+        # Registered once, here; the tuple hides the second reference from `parameters()`.
+        self._trunk = (_Trunk(self.encoder, self.map),)
 
     def features(self, view: torch.Tensor) -> torch.Tensor:
         """View (B, C, D, H, W) → features (B, width)."""
-        pooled = self.encoder(view)[-1].float().mean((2, 3, 4))  # (B, channels)
-        # The losses compare small differences: everything after the encoder is fp32.
-        with torch.autocast(view.device.type, enabled=False):
-            return self.map(pooled)
+        (trunk,) = self._trunk
+        trunk.training = self.training
+        return trunk(view)
+
+    def record(self, view: torch.Tensor, precision: str, where: str) -> None:
+        """Record :meth:`features`, see :func:`gtgm.models.graphs.record`."""
+        record(self._trunk[0], view, precision, where)
 
     def forward(self, view: torch.Tensor) -> torch.Tensor:
         """View (B, C, D, H, W) → projected features (B, embedding)."""
         return self.head(self.features(view))
+
+
+class _Trunk(nn.Module):
+    """What is computed for each view by itself."""
+
+    def __init__(self, encoder: nn.Module, linear: nn.Linear) -> None:
+        super().__init__()
+        self.encoder, self.map = encoder, linear
+
+    def forward(self, view: torch.Tensor) -> torch.Tensor:
+        pooled = self.encoder(view)[-1].float().mean((2, 3, 4))  # (B, channels)
+        # The losses compare small differences: everything after the encoder is fp32.
+        with torch.autocast(view.device.type, enabled=False):
+            return self.map(pooled)
 
 
 def join(x: torch.Tensor) -> torch.Tensor:

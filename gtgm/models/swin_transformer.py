@@ -98,6 +98,8 @@ class _Block(nn.Module):
         """Of a query and a key in a window (heads, z, y, x, z, y, x)."""
         count = window[0] * window[1] * window[2]
         # A window that is smaller than the table was made for takes its first tokens, as in MONAI.
-        index = self.attn.relative_position_index[:count, :count]
-        bias = F.embedding(index, self.attn.relative_position_bias_table)
-        return bias.permute(2, 0, 1).view(-1, *window, *window)
+        index = self.attn.relative_position_index[:count, :count].flatten()
+        table = self.attn.relative_position_bias_table
+        # Each is slow in its backward pass on the other device.
+        bias = table.index_select(0, index) if table.is_cuda else F.embedding(index, table)
+        return bias.T.reshape(-1, *window, *window)

@@ -15,6 +15,11 @@ import triton
 import triton.language as tl
 
 BLOCK = 64
+#: Of every grid: a kernel is compiled once for all of them.
+_SIZES = [
+    *("heads", "width", "tokens", "GZ", "GY", "GX", "WZ", "WY", "WX"),
+    *("SZ", "SY", "SX", "NZ", "NY", "NX"),
+]
 
 
 @triton.jit
@@ -35,7 +40,7 @@ def _tokens(n, number, tokens, GZ, GY, GX, WZ, WY, WX, SZ, SY, SX, NZ, NY, NX):
     return row, real, tl.where(inside, part, 8)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def _forward(
     qkv, bias, out, lse, scale, heads, width, tokens,
     GZ, GY, GX, WZ, WY, WX, SZ, SY, SX, NZ, NY, NX,
@@ -84,7 +89,7 @@ def _forward(
     tl.store(lse + (item * tokens + q_row) * heads + head, top + tl.log(total), mask=q_real)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def _backward_keys(
     qkv, bias, gradient, lse, share, d_qkv, d_bias, d_padding, scale, heads, width, tokens,
     GZ, GY, GX, WZ, WY, WX, SZ, SY, SX, NZ, NY, NX,
@@ -134,15 +139,15 @@ def _backward_keys(
     d_k *= scale
     tl.store(d_qkv + k_at, d_k.to(k.dtype), mask=some & k_real[:, None])
     tl.store(d_qkv + k_at + heads * width, d_v.to(k.dtype), mask=some & k_real[:, None])
-    padding = ((kn < count) & ~k_real)[:, None]
+    padding = (kn < count) & ~k_real
     if tl.max(padding.to(tl.int32), 0) > 0:
         end = d_padding + head * width + d
-        tl.atomic_add(end, tl.sum(tl.where(padding, d_k, 0.0), 0), mask=d < width)
+        tl.atomic_add(end, tl.sum(tl.where(padding[:, None], d_k, 0.0), 0), mask=d < width)
         end += heads * width
-        tl.atomic_add(end, tl.sum(tl.where(padding, d_v, 0.0), 0), mask=d < width)
+        tl.atomic_add(end, tl.sum(tl.where(padding[:, None], d_v, 0.0), 0), mask=d < width)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def _backward_queries(
     qkv, bias, gradient, lse, share, d_qkv, scale, heads, width, tokens,
     GZ, GY, GX, WZ, WY, WX, SZ, SY, SX, NZ, NY, NX,
