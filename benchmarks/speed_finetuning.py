@@ -49,7 +49,7 @@ def measure(name: str, options: Any) -> dict[str, Any]:
     torch.manual_seed(0)
     backbone = row["backbone"]
     if backbone == "stock":
-        network = SwinUNETR(in_channels=1, out_channels=3, feature_size=48)
+        network = SwinUNETR(1, 3, depths=(2, 4, 2, 2), feature_size=48)
     else:
         network = build_segmenter(backbone, 1, 3)
         set_checkpointing(network.encoder, row.get("checkpointing", False))

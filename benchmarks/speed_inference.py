@@ -33,7 +33,7 @@ def measure(name: str, options: Any) -> dict[str, Any]:
     torch.manual_seed(0)
     overlap = row.get("overlap", 0.5)
     if row.get("stock"):
-        network = SwinUNETR(in_channels=1, out_channels=CLASSES, feature_size=48).to(device).eval()
+        network = SwinUNETR(1, CLASSES, depths=(2, 4, 2, 2), feature_size=48).to(device).eval()
 
         @torch.no_grad()
         def step() -> None:

@@ -96,7 +96,7 @@ class StockEncoder(nn.Module):
 
     def __init__(self, skips: bool) -> None:
         super().__init__()
-        self.net = SwinUNETR(in_channels=1, out_channels=1, feature_size=48)
+        self.net = SwinUNETR(1, 1, depths=(2, 4, 2, 2), feature_size=48)
         self.skips, self.channels = skips, (48, 96, 192, 384, 768)
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:

@@ -15,7 +15,7 @@ from gtgm.cli_batch import add_commands as add_batch_commands
 from gtgm.errors import GTGMError, SettingsError
 from gtgm.methods import METHODS
 from gtgm.models.encoder import BACKBONES
-from gtgm.settings import PROFILES, PROTOCOLS
+from gtgm.settings import MEMORY, PRECISIONS, PROFILES, PROTOCOLS, memory_preset
 from gtgm.show import show_neurons, show_scores
 
 EPILOG = """examples:
@@ -98,6 +98,11 @@ def _study_options(parser: argparse.ArgumentParser) -> None:
         metavar="STAGE.NAME=VALUE",
         help="change a setting, such as pretrain.steps=500; may be repeated",
     )
+    parser.add_argument(
+        "--memory",
+        choices=MEMORY,
+        help="GB of the GPU: chunks and checkpointing with which the paper's sizes fit",
+    )
 
 
 def _method_option(parser: argparse.ArgumentParser) -> None:
@@ -107,6 +112,9 @@ def _method_option(parser: argparse.ArgumentParser) -> None:
 def _study(options: argparse.Namespace, datasets: Sequence[str]) -> Any:
     from gtgm.stages import Study
 
+    changes = memory_preset(int(options.memory), options.backbone) if options.memory else {}
+    for stage, values in _changes(options.set).items():
+        changes = changes | {stage: {**changes.get(stage, {}), **values}}
     return Study(
         tuple(datasets),
         options.profile,
@@ -116,7 +124,7 @@ def _study(options: argparse.Namespace, datasets: Sequence[str]) -> Any:
         options.seed,
         options.data,
         options.runs,
-        _changes(options.set),
+        changes,
         getattr(options, "method", "gtgm"),
     )
 
@@ -335,6 +343,10 @@ def _add_segment(commands: Any) -> None:
         "--resolution", type=float, nargs=3, metavar=("Z", "Y", "X"), help="EM: nm per voxel"
     )
     parser.add_argument("--threshold", type=float, help="EM: instead of the one of validation")
+    parser.add_argument("--overlap", type=float, help="NIfTI: of neighbouring windows, 0 to 1")
+    parser.add_argument("--flips", help="NIfTI: axes to flip and average over, such as W or DW")
+    parser.add_argument("--windows", type=int, help="NIfTI: that the network sees at a time")
+    parser.add_argument("--precision", choices=PRECISIONS, help="NIfTI: of the network")
 
 
 def _segment(options: argparse.Namespace) -> int:
@@ -357,7 +369,14 @@ def _segment(options: argparse.Namespace) -> int:
         if count < 2:
             print("Everything became one neuron: train longer, or name a lower --threshold.")
         return 0
-    labels = segment_file(options.image, options.output, options.weights)
+    given = {
+        "overlap": options.overlap,
+        "tta_axes": options.flips,
+        "windows": options.windows,
+        "precision": options.precision,
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    labels = segment_file(options.image, options.output, options.weights, **changes)
     print(f"{options.output}: " + ", ".join(f"{name} {ml:.2f} ml" for name, ml in labels.items()))
     return 0
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -22,6 +23,7 @@ from gtgm.errors import DataError, WeightsError
 from gtgm.intensity import normalise
 from gtgm.models.segmenter import load_segmenter
 from gtgm.pool import pad_to
+from gtgm.settings import FinetuneSettings, from_dict
 from gtgm.views import AXES
 
 
@@ -107,13 +109,17 @@ def load_class_segmenter(folder: str | Path) -> tuple[nn.Module, dict]:
     return network, about
 
 
-def segment_file(image: str | Path, output: str | Path, weights: str | Path) -> dict[str, float]:
+def segment_file(
+    image: str | Path, output: str | Path, weights: str | Path, **changes: Any
+) -> dict[str, float]:
     """Segment a NIfTI image and write labels with its shape, affine and header codes.
 
     Args:
         image: ``.nii`` or ``.nii.gz`` of the channels that the segmenter was trained on.
         output: ``.nii`` or ``.nii.gz``.
         weights: folder that fine-tuning wrote.
+        changes: ``overlap``, ``tta_axes``, ``windows`` or ``precision``, as in
+            :class:`gtgm.settings.FinetuneSettings`, instead of those that it was trained with.
 
     Returns:
         Volume of each class in millilitres.
@@ -121,13 +127,16 @@ def segment_file(image: str | Path, output: str | Path, weights: str | Path) -> 
     Raises:
         DataError: the image cannot be used, or ``output`` is no NIfTI name.
         WeightsError: the folder holds no segmenter.
+        SettingsError: a change that is no such setting, or out of its range.
     """
+    from_dict(FinetuneSettings, changes)
     image, output = Path(image), Path(output)
     if not output.name.endswith(SUFFIXES):
         raise DataError("this is no NIfTI name", where=output, expected=".nii or .nii.gz")
     if output.resolve() == image.resolve():
         raise DataError("the output would replace the image", where=output, fix="name another file")
     network, about = load_class_segmenter(weights)
+    about |= changes
     info = dataclasses.replace(
         registry.get(about["dataset"]),
         classes=tuple(about["classes"]),

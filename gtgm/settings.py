@@ -23,6 +23,8 @@ SCHEDULES = ("onecycle", "restarts", "constant")
 PRECISIONS = ("bf16", "fp16", "no")
 AUGMENTATIONS = ("strong", "released")
 VOLUMES = ("auto", "memory", "disk")
+#: GB of a GPU that there are presets for.
+MEMORY = ("8", "16", "24", "80")
 EMBEDDED = "embedded"
 
 
@@ -285,6 +287,29 @@ def preset(
     ):
         values |= table
     return from_dict(STAGES[stage], values)
+
+
+def memory_preset(gigabytes: int, backbone: str) -> dict[str, dict[str, Any]]:
+    """Changes per stage with which the paper's sizes fit a GPU; they change no number.
+
+    Args:
+        gigabytes: memory of the GPU, among :data:`MEMORY`.
+        backbone: ``unet``, ``resnet50`` or ``swin``.
+
+    Raises:
+        SettingsError: another size, or a backbone that does not fit.
+    """
+    check_choice("memory", str(gigabytes), MEMORY)
+    known = _presets()["memory"]
+    if backbone not in known[str(gigabytes)]:
+        least = next(size for size in MEMORY if backbone in known[size])
+        raise SettingsError(
+            f"{backbone} does not fit {gigabytes} GB in the paper's sizes",
+            where="--memory",
+            expected=f"{least} GB or more",
+            fix="choose another backbone or a smaller finetune.patch",
+        )
+    return known[str(gigabytes)][backbone]
 
 
 def from_dict(kind: type[S], values: dict[str, Any]) -> S:

@@ -9,6 +9,7 @@ import torch
 from monai.networks.nets import SwinUNETR
 from torch import nn
 
+from gtgm.models import swin_transformer
 from gtgm.models import window_attention as attention
 from gtgm.models.swin_transformer import WindowTransformer
 from gtgm.models.window_attention import regions
@@ -117,3 +118,19 @@ def test_no_scores_are_kept_and_checkpointing_keeps_less():
     _, found = gradients(ours, volume)
     for name, gradient in found.items():
         torch.testing.assert_close(gradient, wanted[name])
+
+
+def test_a_gpu_may_take_the_layers_of_monai(monkeypatch):
+    """The rule of what is faster there, and that the two ways are one network."""
+    _, ours = both((7, 7, 7))
+    volume = torch.randn(2, 1, 32, 64, 64, dtype=torch.float64)
+    maps, found = gradients(copy.deepcopy(ours).double(), volume)
+    monkeypatch.setattr(swin_transformer, "_lean", lambda x: False)
+    stock_maps, wanted = gradients(ours.double(), volume)
+    assert set(wanted) == set(ours.state_dict()) - {
+        k for k in ours.state_dict() if "relative_position_index" in k
+    }
+    for a, b in zip(maps, stock_maps, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+    for name, gradient in found.items():
+        assert (gradient - wanted[name]).norm() / wanted[name].norm() < 1e-8, name

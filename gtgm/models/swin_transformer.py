@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import torch
-from monai.networks.nets.swin_unetr import BasicLayer, SwinTransformer, get_window_size
+from monai.networks.nets.swin_unetr import (
+    BasicLayer,
+    SwinTransformer,
+    compute_mask,
+    get_window_size,
+)
 from monai.networks.nets.swin_unetr import SwinTransformerBlock as MonaiBlock
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from gtgm.models.window_attention import window_attention
+
+#: Tokens of the first stage (of all items of the batch) from which a GPU gains.
+MANY = 300_000
 
 
 class WindowTransformer(nn.Module):
@@ -39,9 +47,10 @@ class WindowTransformer(nn.Module):
         """
         x = self._embed(x)  # (B, D, H, W, channels)
         maps = [x]
+        again = self.checkpointing and torch.is_grad_enabled()
+        lean = again or _lean(x)
         for number in range(1, 5):
-            again = self.checkpointing and torch.is_grad_enabled()
-            x = getattr(self, f"layers{number}")[0](x, again)
+            x = getattr(self, f"layers{number}")[0](x, lean, again)
             maps.append(x)
         if normalize:
             maps = [F.layer_norm(x, x.shape[-1:]) for x in maps]
@@ -59,6 +68,17 @@ class WindowTransformer(nn.Module):
         return F.linear(patches, weight.flatten(1), self.patch_embed.proj.bias)
 
 
+def _lean(x: torch.Tensor) -> bool:
+    """Whether to keep no scores of these tokens (B, D, H, W, channels).
+
+    On a CPU always: it is faster. A GPU is faster with MONAI's layers, in evaluation and in fp32,
+    and where there are few windows; with many windows, training in half precision is not
+    (results/benchmarks/speed_gpu.md).
+    """
+    half = torch.is_grad_enabled() and torch.is_autocast_enabled(x.device.type)
+    return not x.is_cuda or (half and x[..., 0].numel() >= MANY)
+
+
 class _Stage(nn.Module):
     """Blocks on one grid, and the merging to the next."""
 
@@ -66,12 +86,25 @@ class _Stage(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(_Block(block) for block in source.blocks)
         self.downsample = source.downsample
+        self.window, self.shift = source.window_size, source.shift_size
 
-    def forward(self, x: torch.Tensor, again: bool) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, lean: bool, again: bool) -> torch.Tensor:
         """(B, D, H, W, channels) → (B, D/2, H/2, W/2, 2·channels)"""
+        mask = None if lean else self._mask(x)
         for block in self.blocks:
-            x = checkpoint(block, x, use_reentrant=False) if again else block(x)
+            x = (
+                checkpoint(block, x, lean, mask, use_reentrant=False)
+                if again
+                else block(x, lean, mask)
+            )
         return self.downsample(x)
+
+    def _mask(self, x: torch.Tensor) -> torch.Tensor:
+        """Of MONAI's shifted windows (windows, N, N)."""
+        grid = x.shape[1:4]
+        window, shift = get_window_size(grid, self.window, self.shift)
+        padded = [-(-n // w) * w for n, w in zip(grid, window, strict=True)]
+        return compute_mask(padded, window, shift, x.device)
 
 
 class _Block(nn.Module):
@@ -82,9 +115,13 @@ class _Block(nn.Module):
         self.window, self.shift = source.window_size, source.shift_size
         self.norm1, self.attn = source.norm1, source.attn
         self.norm2, self.mlp = source.norm2, source.mlp
+        # It shares its modules; the tuple hides them from `parameters()`.
+        self._stock = (source,)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, lean: bool, mask: torch.Tensor | None) -> torch.Tensor:
         """(B, D, H, W, channels), the same shape."""
+        if not lean:
+            return self._stock[0](x, mask)
         batch, *grid, channels = x.shape
         window, shift = get_window_size(grid, self.window, self.shift)
         # One token more, of zeros: what MONAI pads with behind the normalisation.
