@@ -10,16 +10,12 @@ say nothing about quality; for that see gtgm.neurons.postprocess.choose.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import multiprocessing
-import resource
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -32,6 +28,10 @@ from scipy import ndimage
 from skimage.measure import label
 from tqdm import tqdm
 
+# Run as a file, Python knows the folder of the file, not the project that it is a part of.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.measure import forget_peak, in_own_process, resident_peak
 from gtgm.datasets.phantoms import em
 from gtgm.errors import DataError, GTGMError
 from gtgm.neurons.affinities import NEAREST, affinities, check_offsets
@@ -108,14 +108,14 @@ def measure_all(options: argparse.Namespace) -> dict[str, Any]:
     if options.volumes:
         affs, fragments, offsets = _from_run(options.volumes, options.size, options.offsets)
     else:
-        affs, fragments, offsets = _phantom(options.size, options.seed)
+        affs, fragments, offsets = phantom(options.size, options.seed)
     methods = dict.fromkeys(["waterz", *(options.methods or usable(offsets))])
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder) / "affinities.npy", affs)
         np.save(Path(folder) / "fragments.npy", fragments)
         for step in tqdm([*FRAGMENTS, *methods], desc="steps", unit="step"):
-            rows.append(_in_own_process(step, folder, offsets, options.repeats))
+            rows.append(in_own_process(_measure, step, folder, offsets, options.repeats))
     speed = next(row["voxels_per_second"] for row in rows if row["step"] == "waterz")
     for row in rows:
         row["speed_to_waterz"] = row["voxels_per_second"] / speed
@@ -161,7 +161,7 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _phantom(
+def phantom(
     size: Sequence[int] | None, seed: int
 ) -> tuple[np.ndarray, np.ndarray, tuple[tuple[int, int, int], ...]]:
     """Affinities that a network might predict for a phantom's neurons, fragments and offsets."""
@@ -208,22 +208,13 @@ def _from_run(
     return affs, np.ascontiguousarray(fragments[corner]).astype(np.uint64), offsets
 
 
-def _in_own_process(
-    step: str, folder: str, offsets: tuple[tuple[int, int, int], ...], repeats: int
-) -> dict[str, Any]:
-    """Row of one step, measured in a fresh process that ends afterwards."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as process:
-        return process.submit(_measure, step, folder, offsets, repeats).result()
-
-
 def _measure(
     step: str, folder: str, offsets: tuple[tuple[int, int, int], ...], repeats: int
 ) -> dict[str, Any]:
     affs = np.load(Path(folder) / "affinities.npy")
     fragments = np.load(Path(folder) / "fragments.npy")
     value = TYPICAL.get(step)
-    _forget_peak()
+    forget_peak()
     start = psutil.Process().memory_info().rss
     seconds = []
     for _ in range(repeats):
@@ -241,23 +232,8 @@ def _measure(
         "seconds": typical,
         "all_seconds": seconds,
         "voxels_per_second": fragments.size / typical,
-        "peak_mb": max(0, _peak() - start) / 1e6,
+        "peak_mb": max(0, resident_peak() - start) / 1e6,
     }
-
-
-def _forget_peak() -> None:
-    """Start the peak anew, where Linux allows it: imports may have needed more than the step."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak() -> int:
-    """Highest resident memory of this process so far, in bytes."""
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux, where getrusage counts what the parent held before the start
-        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 if __name__ == "__main__":

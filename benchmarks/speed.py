@@ -23,15 +23,17 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measure import alone
-from gtgm.errors import GTGMError
+from gtgm.errors import DataError, GTGMError
 from gtgm.provenance import provenance
 
 PARTS = ("pretraining", "captions", "loading", "finetuning", "inference", "postprocessing", "demo")
+BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
 EPILOG = """examples:
   python benchmarks/speed.py --out runs/speed.json                        # everything, an hour
   python benchmarks/speed.py --parts captions inference --out runs/speed.json
   python benchmarks/speed.py --parts loading --volumes 100 --size 400 512 512 --out runs/speed.json
-  python benchmarks/speed.py --parts demo --against v1.0 --out runs/speed.json
+  python benchmarks/speed.py --parts demo --against HEAD~1 --out runs/speed.json
+  python benchmarks/speed.py --parts --out results/benchmarks/speed.json --readme README.md
 
 Parts that are not named keep their rows of an earlier run in the same file. The table is written
 beside the JSON file, with the suffix .md.
@@ -52,6 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # After every part: a later one that fails loses nothing.
         options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         options.out.with_suffix(".md").write_text(markdown(report), encoding="utf-8")
+    if options.readme:
+        text = options.readme.read_text(encoding="utf-8")
+        options.readme.write_text(with_table(text, report), encoding="utf-8")
     print(markdown(report))
     return 0
 
@@ -62,7 +67,8 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="default: all")
+    parser.add_argument("--readme", type=Path, help="page whose performance table is replaced")
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS, help="default: all")
     parser.add_argument("--repeats", type=int, default=3, help="steps that count (median)")
     parser.add_argument("--data", help="folder of real datasets, for captions")
     sizes = ("D", "H", "W")
@@ -92,9 +98,12 @@ def measure_part(name: str, options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         options = argparse.Namespace(**{**vars(options), "work": options.work or folder})
         wanted = [n for n, (_, row) in part.ROWS.items() if not row.get("gpu") or _gpu()]
+        if name == "demo" and not options.against:
+            wanted = wanted[1:]
         for row in tqdm(wanted, desc=name, unit="row"):
             found = alone(part.measure, row, options)
-            rows.append({"name": row, "beside": part.ROWS[row][0] or None, **found})
+            beside = part.ROWS[row][0] if part.ROWS[row][0] in wanted else None
+            rows.append({"name": row, "beside": beside, **found})
         sizes = part.describe(options)
     here = provenance()
     return {
@@ -130,8 +139,22 @@ def markdown(report: dict[str, Any]) -> str:
             )
         hardware = part["hardware"]
         device = hardware.get("gpu") or f"{hardware['cpu']}, {hardware['cores']} cores"
-        notes.append(f"- {part['name']} ({part['unit']}): {part['sizes']}. {device}.")
+        remark = f" {part['remark']}" if "remark" in part else ""
+        notes.append(f"- {part['name']} ({part['unit']}): {part['sizes']}. {device}.{remark}")
     return "\n".join([*lines, "", *notes, ""])
+
+
+def with_table(page: str, report: dict[str, Any]) -> str:
+    """A page with the report between its two marks.
+
+    Raises:
+        DataError: the page has no marks.
+    """
+    before, found, rest = page.partition(BEGIN)
+    _, ended, after = rest.partition(END)
+    if not found or not ended:
+        raise DataError("has no performance table", where="--readme", expected=f"{BEGIN} … {END}")
+    return f"{before}{BEGIN}\n{markdown(report)}{END}{after}"
 
 
 def _ratios(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, float]:

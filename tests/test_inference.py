@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from gtgm.errors import DataError, WeightsError
+from gtgm.errors import DataError, SettingsError, WeightsError
 from gtgm.inference import predict_scores, segment_file
 from gtgm.models.encoder import build_encoder, save_pretrained
 from gtgm.models.segmenter import build_segmenter, save_segmenter
@@ -117,3 +117,18 @@ def test_windows_and_flips_do_not_change_a_voxelwise_network():
     expected = torch.cat([image, 2 * image, -image]).softmax(0)
     assert scores.shape == (3, 11, 13, 9)
     assert torch.allclose(scores, expected, atol=1e-5)
+
+
+def test_windows_flips_and_overlap_are_options(scan, weights, tmp_path):
+    kept = segment_file(scan, tmp_path / "a.nii.gz", weights)
+    assert segment_file(scan, tmp_path / "b.nii.gz", weights, windows=1) == pytest.approx(kept)
+    segment_file(scan, tmp_path / "c.nii.gz", weights, tta_axes="DW", overlap=0.25)
+    first, _, other = (
+        np.asarray(nib.load(tmp_path / f"{name}.nii.gz").dataobj) for name in ("a", "b", "c")
+    )
+    assert first.shape == other.shape
+    assert (first != other).any()
+    with pytest.raises(SettingsError, match="tta_axes: is 'XY'"):
+        segment_file(scan, tmp_path / "d.nii.gz", weights, tta_axes="XY")
+    with pytest.raises(SettingsError, match="unknown setting 'window'.*windows"):
+        segment_file(scan, tmp_path / "d.nii.gz", weights, window=3)

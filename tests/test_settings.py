@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 
 from gtgm.errors import SettingsError
 from gtgm.hashing import settings_hash, to_dict
-from gtgm.settings import PROFILES, PROTOCOLS, STAGES, FinetuneSettings, from_dict, preset
+from gtgm.models.encoder import BACKBONES
+from gtgm.paths import RESULTS
+from gtgm.settings import (
+    MEMORY,
+    PROFILES,
+    PROTOCOLS,
+    STAGES,
+    FinetuneSettings,
+    PretrainSettings,
+    from_dict,
+    memory_preset,
+    preset,
+)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -65,6 +78,48 @@ def test_hash_depends_on_every_value():
     settings = FinetuneSettings()
     assert settings_hash(settings) == settings_hash(FinetuneSettings())
     assert settings_hash(settings) != settings_hash(dataclasses.replace(settings, lr=1e-5))
+
+
+def test_what_changes_no_number_enters_no_hash():
+    settings = PretrainSettings()
+    for change in ({"chunk": 2}, {"workers": 3}, {"volumes": "disk"}, {"graphs": True}):
+        other = dataclasses.replace(settings, **change)
+        assert settings_hash(other) == settings_hash(settings)
+        assert to_dict(other) != to_dict(settings)  # but the result tells it
+
+
+@pytest.mark.parametrize("size", MEMORY)
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_memory_presets_are_settings_that_change_no_number(size, backbone):
+    if (size, backbone) == ("8", "resnet50"):
+        with pytest.raises(SettingsError, match="resnet50 does not fit 8 GB.*16 GB or more"):
+            memory_preset(int(size), backbone)
+        return
+    for stage, changes in memory_preset(int(size), backbone).items():
+        usual, lean = preset(stage, "paper"), preset(stage, "paper", **changes)
+        assert settings_hash(lean) == settings_hash(usual)
+        assert lean != usual
+
+
+def test_memory_presets_fit_what_was_measured():
+    """A preset's row of the measured peaks is below its size, where there is one."""
+    rows = json.loads((RESULTS / "benchmarks" / "memory_gpu.json").read_text("utf-8"))["rows"]
+    checked = 0
+    for size in MEMORY:
+        for backbone in ("swin", "resnet50"):
+            if (size, backbone) == ("8", "resnet50"):
+                continue
+            changes = memory_preset(int(size), backbone).get("finetune", {})
+            training = [changes.get("chunk", 0), changes.get("checkpointing", False)]
+            for row in rows:
+                way = [row.get("chunk", 0), row.get("checkpointing", False)]
+                if row["backbone"] == backbone and (
+                    (row["stage"] == "finetune" and way == training)
+                    or (row["stage"] == "inference" and row["windows"] == changes.get("windows", 4))
+                ):
+                    assert row["peak_gb"] < int(size)
+                    checked += 1
+    assert checked == 11  # four sizes of swin, twice; three of resnet50, in training
 
 
 def test_settings_are_frozen():

@@ -57,6 +57,20 @@ def test_folder_is_a_plain_one_of_transformers(trained):
     assert not list(folder.glob("*.bin")) and not list(folder.glob("*.pt"))
 
 
+def test_equal_slices_are_captioned_once(trained, monkeypatch):
+    folder, _, slices, _ = trained
+    captioner = BlipCaptioner.from_pretrained(folder)
+    wanted = captioner(slices[:4])
+    seen = []
+    generate = captioner._generate
+    monkeypatch.setattr(captioner, "_generate", lambda new: seen.append(len(new)) or generate(new))
+    again = [slices[i].copy() for i in (0, 5, 0, 3, 5)]
+    captions = captioner(again)
+    assert seen == [1]
+    assert [captions[i] for i in (0, 2, 3)] == [wanted[0], wanted[0], wanted[3]]
+    assert captions[1] == captions[4]
+
+
 def test_captions_do_not_depend_on_the_batch(trained):
     folder, _, slices, _ = trained
     one, many = (BlipCaptioner.from_pretrained(folder, batch_size=n) for n in (1, 7))
