@@ -89,7 +89,7 @@ def plan(cpu: dict[str, Any], gpu: dict[str, Any]) -> dict[str, str]:
         "read_mb": f"{read / 1e6:.0f}",
         "read_gb": f"{patches * read / 1e9:.0f}",
         "files_gb": f"{FILES / 1e9:.0f}",
-        "files_share": f"{patches * read / FILES:.1f}",
+        "files_share": f"{patches * read / FILES:.0%}",
         "patch_ms": f"{store['seconds'] * 1e3:.0f}",
         "need_ms": f"{step / settings.batch * 1e3:.0f}",
         "workers": f"{max(1, round(2 * store['seconds'] * settings.batch / step)):.0f}",
