@@ -25,7 +25,7 @@ from benchmarks.measure import alone, timed
 from gtgm.inference import predict_scores
 from gtgm.methods.gtgm import GTGM
 from gtgm.models.chunks import in_chunks
-from gtgm.models.encoder import build_encoder, set_checkpointing
+from gtgm.models.encoder import build_encoder, save_memory
 from gtgm.models.segmenter import build_segmenter
 from gtgm.provenance import provenance
 from gtgm.settings import preset
@@ -91,7 +91,7 @@ def measure(row: dict[str, Any], patch: tuple[int, int, int]) -> dict[str, Any]:
 def _pretrain(row: dict[str, Any], patch: tuple[int, int, int], device: torch.device) -> Any:
     settings = dataclasses.replace(preset("pretrain", "paper"), chunk=row.get("chunk", 0))
     encoder = build_encoder(row["backbone"], **row["sizes"])
-    set_checkpointing(encoder, row.get("checkpointing", False))
+    save_memory(encoder, row.get("chunk", 0), row.get("checkpointing", False))
     model = GTGM(encoder, settings, FrozenText(torch.randn(2, 768))).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), settings.lr)
     views = [torch.randn(2, 1, *settings.patch, device=device) for _ in range(2)]
@@ -109,7 +109,7 @@ def _pretrain(row: dict[str, Any], patch: tuple[int, int, int], device: torch.de
 
 def _finetune(row: dict[str, Any], patch: tuple[int, int, int], device: torch.device) -> Any:
     network = build_segmenter(row["backbone"], 1, 3, **row["sizes"])
-    set_checkpointing(network.encoder, row.get("checkpointing", False))
+    save_memory(network.encoder, row.get("chunk", 0), row.get("checkpointing", False))
     network = network.to(device, memory_format=torch.channels_last_3d)
     optimizer = torch.optim.AdamW(network.parameters(), 1e-4)
     images = torch.randn(2, 1, *patch, device=device)

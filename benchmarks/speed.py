@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 1
         # After every part: a later one that fails loses nothing.
         options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        options.out.with_suffix(".md").write_text(markdown(report), encoding="utf-8")
+    options.out.with_suffix(".md").write_text(markdown(report), encoding="utf-8")
     if options.readme:
         text = options.readme.read_text(encoding="utf-8")
         options.readme.write_text(with_table(text, report), encoding="utf-8")

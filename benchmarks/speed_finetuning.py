@@ -10,7 +10,7 @@ from monai.networks.nets import SwinUNETR
 
 from benchmarks.measure import timed
 from gtgm.models.chunks import in_chunks
-from gtgm.models.encoder import set_checkpointing
+from gtgm.models.encoder import save_memory
 from gtgm.models.graphs import record
 from gtgm.models.segmenter import build_segmenter
 
@@ -52,7 +52,10 @@ def measure(name: str, options: Any) -> dict[str, Any]:
         network = SwinUNETR(1, 3, depths=(2, 4, 2, 2), feature_size=48)
     else:
         network = build_segmenter(backbone, 1, 3)
-        set_checkpointing(network.encoder, row.get("checkpointing", False))
+        save_memory(network.encoder, row.get("chunk", 0), row.get("checkpointing", False))
+        if backbone == "swin":
+            # Also on a GPU, where the package itself may not take it.
+            network.encoder.swinViT.lean = True
     layout = torch.channels_last_3d if row.get("last") else torch.contiguous_format
     network = network.to(device, memory_format=layout)
     optimizer = torch.optim.AdamW(network.parameters(), 1e-4)

@@ -18,7 +18,7 @@ from transformers import BertConfig, BertModel
 
 from benchmarks.measure import timed
 from gtgm.methods.gtgm import GTGM
-from gtgm.models.encoder import build_encoder, set_checkpointing
+from gtgm.models.encoder import build_encoder, save_memory
 from gtgm.settings import preset
 from gtgm.text.tower import FrozenText
 
@@ -57,8 +57,9 @@ def measure(name: str, options: Any) -> dict[str, Any]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
     encoder = build_encoder("swin") if row["fast"] else StockEncoder(row["skips"])
-    if row.get("checkpointing"):
-        set_checkpointing(encoder, True)
+    if row["fast"]:
+        save_memory(encoder, settings.chunk, row.get("checkpointing", False))
+        encoder.swinViT.lean = True  # also on a GPU, where the package itself may not take it
     torch.manual_seed(1)
     text: nn.Module = PaddedBert()
     if not row["bert"]:

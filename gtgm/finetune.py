@@ -39,7 +39,7 @@ from gtgm.device import safe_precision, step_generator
 from gtgm.errors import DataError
 from gtgm.hashing import settings_hash
 from gtgm.models.chunks import check_independent, in_chunks
-from gtgm.models.encoder import DIVISOR, set_checkpointing
+from gtgm.models.encoder import DIVISOR, save_memory
 from gtgm.models.graphs import check_recordable, record
 from gtgm.models.segmenter import build_segmenter
 from gtgm.settings import FinetuneSettings
@@ -106,7 +106,7 @@ def finetune(
     network = build_segmenter(backbone, channels, len(classes) + 1, pretrained, **(sizes or {}))
     check_independent(network, settings.chunk, settings.batch, "finetune.chunk")
     check_recordable(settings, accelerator.num_processes, "finetune.graphs")
-    set_checkpointing(network.encoder, settings.checkpointing)
+    save_memory(network.encoder, settings.chunk, settings.checkpointing)
     network = network.to(accelerator.device, memory_format=torch.channels_last_3d)
     optimizer = _optimizer(network, settings, pretrained is not None)
     schedule = loop.make_schedule(optimizer, settings.schedule, steps, settings.batch)

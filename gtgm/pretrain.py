@@ -33,8 +33,8 @@ from gtgm.models.encoder import (
     build_encoder,
     load_matching,
     read_state,
+    save_memory,
     save_pretrained,
-    set_checkpointing,
 )
 from gtgm.models.graphs import check_recordable
 from gtgm.pool import PatchPool, PooledVolume
@@ -100,7 +100,7 @@ def pretrain(
     encoder = build_encoder(backbone, 1, **settings.sizes)
     check_independent(encoder, settings.chunk, 2 * settings.batch, "pretrain.chunk")
     check_recordable(settings, accelerator.num_processes, "pretrain.graphs")
-    set_checkpointing(encoder, settings.checkpointing)
+    save_memory(encoder, settings.chunk, settings.checkpointing)
     model = make_objective(objective, encoder, settings, text)
     optimizer = torch.optim.AdamW(
         model.parameters(), settings.lr, (0.9, 0.999), weight_decay=settings.weight_decay

@@ -13,7 +13,7 @@ from monai.losses import DiceCELoss
 from gtgm import methods
 from gtgm.errors import SettingsError
 from gtgm.models.chunks import check_independent, in_chunks
-from gtgm.models.encoder import build_encoder, set_checkpointing
+from gtgm.models.encoder import build_encoder, save_memory
 from gtgm.models.segmenter import build_segmenter
 from gtgm.pretrain import make_objective
 from gtgm.settings import PretrainSettings
@@ -116,7 +116,7 @@ def test_batch_norm_is_refused_where_it_would_see_chunks():
 
 def test_checkpointing_is_refused_where_it_does_nothing():
     with pytest.raises(SettingsError, match="unet has no checkpointing"):
-        set_checkpointing(build_encoder("unet"), True)
-    set_checkpointing(build_encoder("unet"), False)
+        save_memory(build_encoder("unet"), checkpointing=True)
+    save_memory(build_encoder("unet"), chunk=2)
     with pytest.raises(SettingsError, match="unknown norm 'layer'"):
         build_encoder("resnet50", 1, norm="layer")

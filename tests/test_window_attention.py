@@ -11,6 +11,7 @@ from torch import nn
 
 from gtgm.models import swin_transformer
 from gtgm.models import window_attention as attention
+from gtgm.models.encoder import build_encoder, save_memory
 from gtgm.models.swin_transformer import WindowTransformer
 from gtgm.models.window_attention import regions
 
@@ -134,3 +135,11 @@ def test_a_gpu_may_take_the_layers_of_monai(monkeypatch):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
     for name, gradient in found.items():
         assert (gradient - wanted[name]).norm() / wanted[name].norm() < 1e-8, name
+
+
+def test_a_short_memory_keeps_no_scores_anywhere():
+    encoder = build_encoder("swin", depths=(1, 1, 1, 1), feature_size=12)
+    for chunk, checkpointing, lean in ((0, False, False), (2, False, True), (0, True, True)):
+        save_memory(encoder, chunk, checkpointing)
+        assert encoder.swinViT.lean is lean
+        assert encoder.swinViT.checkpointing is checkpointing

@@ -46,15 +46,21 @@ def build_encoder(backbone: str, in_channels: int = 1, **sizes: Any) -> nn.Modul
     return BACKBONES[backbone](in_channels=in_channels, **sizes)
 
 
-def set_checkpointing(encoder: nn.Module, on: bool) -> None:
-    """Compute the blocks of a Swin encoder again in the backward pass, instead of keeping them.
+def save_memory(encoder: nn.Module, chunk: int = 0, checkpointing: bool = False) -> None:
+    """Make an encoder ready for a short memory.
+
+    Args:
+        encoder: of any backbone.
+        chunk: patches of a chunk; with chunks, a Swin encoder keeps no scores on a GPU either.
+        checkpointing: compute the blocks of a Swin encoder again in the backward pass.
 
     Raises:
-        SettingsError: the backbone has no such blocks.
+        SettingsError: checkpointing of a backbone that has no such blocks.
     """
     if isinstance(encoder, SwinEncoder):
-        encoder.swinViT.checkpointing = on
-    elif on:
+        encoder.swinViT.checkpointing = checkpointing
+        encoder.swinViT.lean = checkpointing or chunk > 0
+    elif checkpointing:
         raise SettingsError(
             f"{encoder.config['backbone']} has no checkpointing",
             where="checkpointing",

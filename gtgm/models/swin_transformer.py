@@ -29,11 +29,12 @@ class WindowTransformer(nn.Module):
     Attributes:
         checkpointing: keep only the input of each block for the backward pass, which computes the
             rest again: less memory, a third more arithmetic.
+        lean: keep no scores on a GPU either, where MONAI's layers may be faster.
     """
 
     def __init__(self, source: SwinTransformer) -> None:
         super().__init__()
-        self.checkpointing = False
+        self.checkpointing = self.lean = False
         self.patch_embed = source.patch_embed
         for number in range(1, 5):
             (layer,) = getattr(source, f"layers{number}")
@@ -48,7 +49,7 @@ class WindowTransformer(nn.Module):
         x = self._embed(x)  # (B, D, H, W, channels)
         maps = [x]
         again = self.checkpointing and torch.is_grad_enabled()
-        lean = again or _lean(x)
+        lean = self.lean or _lean(x)
         for number in range(1, 5):
             x = getattr(self, f"layers{number}")[0](x, lean, again)
             maps.append(x)
@@ -57,8 +58,7 @@ class WindowTransformer(nn.Module):
         return [x.permute(0, 4, 1, 2, 3) for x in maps]
 
     def _embed(self, x: torch.Tensor) -> torch.Tensor:
-        """What the strided convolution of the embedding gives, as a product of matrices: its
-        gradient takes a twentieth of the time on a GPU."""
+        """What the strided convolution of the embedding gives, as a product of matrices."""
         weight, size = self.patch_embed.proj.weight, self.patch_embed.patch_size
         short = [-n % p for n, p in zip(x.shape[2:], size, strict=True)]
         x = F.pad(x, [n for side in reversed(short) for n in (0, side)])
@@ -71,12 +71,11 @@ class WindowTransformer(nn.Module):
 def _lean(x: torch.Tensor) -> bool:
     """Whether to keep no scores of these tokens (B, D, H, W, channels).
 
-    On a CPU always: it is faster. A GPU is faster with MONAI's layers, in evaluation and in fp32,
-    and where there are few windows; with many windows, training in half precision is not
-    (results/benchmarks/speed_gpu.md).
+    On a CPU always: it is faster. On a GPU MONAI's layers are faster in fp32 and with few windows,
+    and not with many in half precision (results/benchmarks/speed_gpu.md).
     """
-    half = torch.is_grad_enabled() and torch.is_autocast_enabled(x.device.type)
-    return not x.is_cuda or (half and x[..., 0].numel() >= MANY)
+    many = torch.is_autocast_enabled(x.device.type) and x[..., 0].numel() >= MANY
+    return many or not x.is_cuda
 
 
 class _Stage(nn.Module):
