@@ -50,9 +50,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
-    parser.add_argument("--patch", type=int, nargs=3, default=PATCH, help="of fine-tuning")
+    parser.add_argument(
+        "--patch",
+        type=int,
+        nargs=3,
+        default=PATCH,
+        metavar=("D", "H", "W"),
+        help=f"voxels in fine-tuning and inference (default: {' '.join(map(str, PATCH))})",
+    )
     options = parser.parse_args(arguments)
-    rows = []
+    if not torch.cuda.is_available():
+        print("memory: there is no GPU, whose memory this measures", file=sys.stderr)
+        return 1
+    rows: list[dict[str, Any]] = []
     for backbone in ("swin", "resnet50"):
         for way in WAYS:
             if backbone == "resnet50" and way.get("checkpointing"):
@@ -62,17 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 rows.append({"stage": stage, "backbone": backbone, "sizes": sizes, **way})
         for windows in (1, 4):
             rows.append({"stage": "inference", "backbone": backbone, "windows": windows})
-    for row in tqdm(rows, unit="row"):
-        row |= alone(measure, row, tuple(options.patch))
-        print(json.dumps(row), flush=True)
     here = provenance()
-    report = {
-        "rows": rows,
-        "patch": list(options.patch),
-        "precision": "bf16",
-        **{name: here[name] for name in ("hardware", "versions", "commit")},
-    }
-    options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    report: dict[str, Any] = {"rows": [], "patch": list(options.patch), "precision": "bf16"}
+    report |= {name: here[name] for name in ("hardware", "versions", "commit")}
+    for row in tqdm(rows, unit="row"):
+        report["rows"].append(row | alone(measure, row, tuple(options.patch)))
+        # After every row: a run that is stopped loses nothing.
+        options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return 0
 
 

@@ -15,7 +15,7 @@ from gtgm.cli_batch import add_commands as add_batch_commands
 from gtgm.errors import GTGMError, SettingsError
 from gtgm.methods import METHODS
 from gtgm.models.encoder import BACKBONES
-from gtgm.settings import MEMORY, PRECISIONS, PROFILES, PROTOCOLS, memory_preset
+from gtgm.settings import MEMORY, PRECISIONS, PROFILES, PROTOCOLS, check_axes, memory_preset
 from gtgm.show import show_neurons, show_scores
 
 EPILOG = """examples:
@@ -98,11 +98,6 @@ def _study_options(parser: argparse.ArgumentParser) -> None:
         metavar="STAGE.NAME=VALUE",
         help="change a setting, such as pretrain.steps=500; may be repeated",
     )
-    parser.add_argument(
-        "--memory",
-        choices=MEMORY,
-        help="GB of the GPU: chunks and checkpointing with which the paper's sizes fit",
-    )
 
 
 def _method_option(parser: argparse.ArgumentParser) -> None:
@@ -112,7 +107,8 @@ def _method_option(parser: argparse.ArgumentParser) -> None:
 def _study(options: argparse.Namespace, datasets: Sequence[str]) -> Any:
     from gtgm.stages import Study
 
-    changes = memory_preset(int(options.memory), options.backbone) if options.memory else {}
+    memory = getattr(options, "memory", None)
+    changes = memory_preset(int(memory), options.backbone) if memory else {}
     for stage, values in _changes(options.set).items():
         changes = changes | {stage: {**changes.get(stage, {}), **values}}
     return Study(
@@ -239,6 +235,11 @@ def _add_finetune(commands: Any) -> None:
     parser.add_argument(
         "--pool", nargs="+", help="datasets of the pretraining (default: the dataset itself)"
     )
+    parser.add_argument(
+        "--memory",
+        choices=MEMORY,
+        help="GB of the GPU: chunks and checkpointing with which the paper's sizes fit",
+    )
     _study_options(parser)
 
 
@@ -343,17 +344,47 @@ def _add_segment(commands: Any) -> None:
         "--resolution", type=float, nargs=3, metavar=("Z", "Y", "X"), help="EM: nm per voxel"
     )
     parser.add_argument("--threshold", type=float, help="EM: instead of the one of validation")
-    parser.add_argument("--overlap", type=float, help="NIfTI: of neighbouring windows, 0 to 1")
-    parser.add_argument("--flips", help="NIfTI: axes to flip and average over, such as W or DW")
+    parser.add_argument(
+        "--overlap", type=_share, help="NIfTI: of neighbouring windows, at least 0 and below 1"
+    )
+    parser.add_argument(
+        "--flips", type=_axes, help="NIfTI: axes to flip and average over, such as W (left–right)"
+    )
     parser.add_argument("--windows", type=int, help="NIfTI: that the network sees at a time")
     parser.add_argument("--precision", choices=PRECISIONS, help="NIfTI: of the network")
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 0 and below 1")
+    return value
+
+
+def _axes(text: str) -> str:
+    try:
+        check_axes("", text)
+    except SettingsError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the letters D, H, W") from None
+    return text
 
 
 def _segment(options: argparse.Namespace) -> int:
     from gtgm.datasets.em import is_volume
     from gtgm.inference import segment_file
 
+    given = {
+        "overlap": options.overlap,
+        "tta_axes": options.flips,
+        "windows": options.windows,
+        "precision": options.precision,
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
     if is_volume(options.image):
+        if changes:
+            raise SettingsError(
+                "--overlap, --flips, --windows and --precision are for NIfTI", where=options.image
+            )
         from gtgm.neurons.segment_file import segment_em_file
 
         labels = segment_em_file(
@@ -369,13 +400,6 @@ def _segment(options: argparse.Namespace) -> int:
         if count < 2:
             print("Everything became one neuron: train longer, or name a lower --threshold.")
         return 0
-    given = {
-        "overlap": options.overlap,
-        "tta_axes": options.flips,
-        "windows": options.windows,
-        "precision": options.precision,
-    }
-    changes = {name: value for name, value in given.items() if value is not None}
     labels = segment_file(options.image, options.output, options.weights, **changes)
     print(f"{options.output}: " + ", ".join(f"{name} {ml:.2f} ml" for name, ml in labels.items()))
     return 0

@@ -100,7 +100,7 @@ def pretrain(
     encoder = build_encoder(backbone, 1, **settings.sizes)
     check_independent(encoder, settings.chunk, 2 * settings.batch, "pretrain.chunk")
     check_recordable(settings, accelerator.num_processes, "pretrain.graphs")
-    save_memory(encoder, settings.chunk, settings.checkpointing)
+    save_memory(encoder, settings.chunk, settings.checkpointing, "pretrain")
     model = make_objective(objective, encoder, settings, text)
     optimizer = torch.optim.AdamW(
         model.parameters(), settings.lr, (0.9, 0.999), weight_decay=settings.weight_decay

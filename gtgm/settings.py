@@ -290,7 +290,9 @@ def preset(
 
 
 def memory_preset(gigabytes: int, backbone: str) -> dict[str, dict[str, Any]]:
-    """Changes per stage with which the paper's sizes fit a GPU; they change no number.
+    """Changes with which fine-tuning in the paper's sizes fits a GPU; they change no number.
+
+    Pretraining takes little more than 3 GB in any way (results/benchmarks/memory_gpu.json).
 
     Args:
         gigabytes: memory of the GPU, among :data:`MEMORY`.
@@ -307,7 +309,7 @@ def memory_preset(gigabytes: int, backbone: str) -> dict[str, dict[str, Any]]:
             f"{backbone} does not fit {gigabytes} GB in the paper's sizes",
             where="--memory",
             expected=f"{least} GB or more",
-            fix="choose another backbone or a smaller finetune.patch",
+            fix="choose another backbone, or set a smaller finetune.patch without --memory",
         )
     return known[str(gigabytes)][backbone]
 

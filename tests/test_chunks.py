@@ -107,7 +107,7 @@ def test_nothing_is_kept_of_a_chunk_but_its_input():
 
 def test_batch_norm_is_refused_where_it_would_see_chunks():
     network = build_encoder("resnet50", 1, layers=[1, 1, 1, 1], width=4)
-    with pytest.raises(SettingsError, match=r"pretrain.chunk: is 2 for batches of 8.*'group'"):
+    with pytest.raises(SettingsError, match=r"pretrain.chunk: is 2 of 8 views.*'group'"):
         check_independent(network, 2, 8, "pretrain.chunk")
     check_independent(network, 0, 8, "pretrain.chunk")
     check_independent(network, 8, 8, "pretrain.chunk")

@@ -21,7 +21,8 @@ SIZES = {"features": [4, 6, 8, 10]}
 @pytest.mark.parametrize(
     ("changes", "processes"), [({"chunk": 2}, 1), ({"checkpointing": True}, 1), ({}, 2)]
 )
-def test_what_cannot_be_recorded_is_refused(changes, processes):
+def test_what_cannot_be_recorded_is_refused(changes, processes, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     settings = dataclasses.replace(SETTINGS, **changes)
     with pytest.raises(SettingsError, match=r"pretrain.graphs: is on.*one process"):
         check_recordable(settings, processes, "pretrain.graphs")
@@ -29,9 +30,12 @@ def test_what_cannot_be_recorded_is_refused(changes, processes):
     check_recordable(dataclasses.replace(settings, graphs=False), 2, "pretrain.graphs")
 
 
-def test_a_cpu_records_nothing():
+def test_a_cpu_records_nothing(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SettingsError, match=r"finetune.graphs: is on. Expected: an NVIDIA GPU"):
+        check_recordable(SETTINGS, 1, "finetune.graphs")
     tower = ImageTower(build_encoder("unet", **SIZES), 8, 6)
-    with pytest.raises(SettingsError, match=r"pretrain.graphs: is on. Expected: a GPU"):
+    with pytest.raises(SettingsError, match=r"pretrain.graphs: is on. Expected: an NVIDIA GPU"):
         tower.record(torch.zeros(2, 1, 16, 16, 16), "no", "pretrain.graphs")
 
 

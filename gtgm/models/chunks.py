@@ -39,22 +39,22 @@ def in_chunks(compute: Callable[[torch.Tensor], Found], x: torch.Tensor, size: i
     return [torch.cat(several) for several in zip(*parts, strict=True)]
 
 
-def check_independent(network: nn.Module, size: int, batch: int, where: str) -> None:
+def check_independent(network: nn.Module, size: int, items: int, where: str) -> None:
     """Refuse chunks of a network whose items depend on their batch.
 
     Args:
         network: what computes a chunk.
         size: items of a chunk; 0 for no chunks.
-        batch: items of the batch.
+        items: of the whole batch; in pretraining its views.
         where: the setting, for the message.
 
     Raises:
         SettingsError: it has batch norm, whose statistics would be those of each chunk.
     """
-    if 0 < size < batch and any(isinstance(m, _BatchNorm) for m in network.modules()):
+    if 0 < size < items and any(isinstance(m, _BatchNorm) for m in network.modules()):
         raise SettingsError(
-            f"is {size} for batches of {batch}, and batch norm would take each chunk for the batch",
+            f"is {size} of {items} views or patches, and batch norm would see each chunk alone",
             where=where,
             expected="a network without batch norm: unet, swin, or resnet50 with group norm",
-            fix="set pretrain.sizes={'norm': 'group'}, or the chunk to 0",
+            fix="add --set \"pretrain.sizes={'norm': 'group'}\", or set the chunk to 0",
         )

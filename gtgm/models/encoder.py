@@ -46,13 +46,16 @@ def build_encoder(backbone: str, in_channels: int = 1, **sizes: Any) -> nn.Modul
     return BACKBONES[backbone](in_channels=in_channels, **sizes)
 
 
-def save_memory(encoder: nn.Module, chunk: int = 0, checkpointing: bool = False) -> None:
+def save_memory(
+    encoder: nn.Module, chunk: int = 0, checkpointing: bool = False, stage: str = "finetune"
+) -> None:
     """Make an encoder ready for a short memory.
 
     Args:
         encoder: of any backbone.
         chunk: patches of a chunk; with chunks, a Swin encoder keeps no scores on a GPU either.
         checkpointing: compute the blocks of a Swin encoder again in the backward pass.
+        stage: of the settings, for the message.
 
     Raises:
         SettingsError: checkpointing of a backbone that has no such blocks.
@@ -63,9 +66,9 @@ def save_memory(encoder: nn.Module, chunk: int = 0, checkpointing: bool = False)
     elif checkpointing:
         raise SettingsError(
             f"{encoder.config['backbone']} has no checkpointing",
-            where="checkpointing",
+            where=f"{stage}.checkpointing",
             expected="backbone swin",
-            fix="set chunk=1 (resnet50: with group norm), which saves more",
+            fix=f"set it to false; {stage}.chunk=1 saves more (resnet50: with group norm)",
         )
 
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from gtgm.errors import SettingsError
 
+A_GPU = "an NVIDIA GPU"
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -28,7 +29,7 @@ def record(network: nn.Module, sample: torch.Tensor, precision: str, where: str)
         SettingsError: there is no GPU.
     """
     if sample.device.type != "cuda":
-        raise SettingsError("is on", where=where, expected="a GPU of NVIDIA", fix="set it to false")
+        raise SettingsError("is on", where=where, expected=A_GPU, fix="set it to false")
     buffers = [b.clone() for b in network.buffers()]
     dtype = DTYPES.get(precision)
     with torch.autocast("cuda", dtype, enabled=dtype is not None, cache_enabled=False):
@@ -39,7 +40,8 @@ def record(network: nn.Module, sample: torch.Tensor, precision: str, where: str)
 
 
 def check_recordable(settings: Any, processes: int, where: str) -> None:
-    """Refuse to record what is computed again in the backward pass, or shared by processes.
+    """Refuse to record without a GPU, what is computed again in the backward pass, or what
+    processes share.
 
     Args:
         settings: with ``graphs``, ``chunk`` and ``checkpointing``.
@@ -49,7 +51,11 @@ def check_recordable(settings: Any, processes: int, where: str) -> None:
     Raises:
         SettingsError: see above.
     """
-    if settings.graphs and (settings.chunk or settings.checkpointing or processes > 1):
+    if not settings.graphs:
+        return
+    if not torch.cuda.is_available():
+        raise SettingsError("is on", where=where, expected=A_GPU, fix="set it to false")
+    if settings.chunk or settings.checkpointing or processes > 1:
         raise SettingsError(
             "is on",
             where=where,
