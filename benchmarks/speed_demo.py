@@ -43,7 +43,8 @@ def measure(name: str, options: Any) -> dict[str, Any]:
 
 def describe(options: Any) -> str:
     """What is compared, for a reader."""
-    return f"phantoms of 13 datasets; before: {options.against}"
+    before = f"; before: {options.against}" if options.against else ""
+    return f"phantoms of 13 datasets{before}"
 
 
 def _demo(checkout: Path) -> dict[str, Any]:
