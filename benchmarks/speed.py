@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measure import alone
 from gtgm.errors import DataError, GTGMError
+from gtgm.markup import between
 from gtgm.provenance import provenance
 
 PARTS = ("pretraining", "captions", "loading", "finetuning", "inference", "postprocessing", "demo")
@@ -162,11 +163,10 @@ def with_table(page: str, report: dict[str, Any]) -> str:
     Raises:
         DataError: the page has no marks.
     """
-    before, found, rest = page.partition(BEGIN)
-    _, ended, after = rest.partition(END)
-    if not found or not ended:
+    changed = between(page, BEGIN, END, markdown(report))
+    if changed is None:
         raise DataError("has no performance table", where="--readme", expected=f"{BEGIN} … {END}")
-    return f"{before}{BEGIN}\n{markdown(report)}{END}{after}"
+    return changed
 
 
 def _ratios(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, float]:

@@ -135,3 +135,10 @@ def _line(cells: Sequence[str]) -> str:
 
 def _escape(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+
+
+def between(text: str, begin: str, end: str, new: str) -> str | None:
+    """``text`` with ``new`` between two marks, which stay; None if it lacks one."""
+    head, found, rest = text.partition(begin)
+    _, ended, tail = rest.partition(end)
+    return f"{head}{begin}\n{new}{end}{tail}" if found and ended else None

@@ -17,6 +17,7 @@ from gtgm import methods, paths
 from gtgm.changed import is_changed
 from gtgm.datasets import registry
 from gtgm.errors import ResultError, SettingsError
+from gtgm.markup import between
 from gtgm.methods import METHODS
 from gtgm.neurons.published import PUBLISHED
 from gtgm.references import reference_table
@@ -153,12 +154,10 @@ def update_readme(
         ResultError: the README lacks the markers, or a published result cannot be used.
     """
     text = Path(readme).read_text(encoding="utf-8")
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ResultError("lacks the markers of the table", where=readme, expected=f"{BEGIN} {END}")
     results = load_results([measured]) if Path(measured).is_dir() else []
-    new = f"{head}{BEGIN}\n{readme_table(results)}\n{END}{tail}"
+    new = between(text, BEGIN, END, f"{readme_table(results)}\n")
+    if new is None:
+        raise ResultError("lacks the markers of the table", where=readme, expected=f"{BEGIN} {END}")
     if new != text:
         paths.write_text(readme, new)
     return new != text

@@ -8,6 +8,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from kept_bytes import kept_bytes
 from monai.losses import DiceCELoss
 
 from gtgm import methods
@@ -91,15 +92,7 @@ def test_nothing_is_kept_of_a_chunk_but_its_input():
     volume = torch.randn(8, 1, 16, 16, 16)
 
     def kept(size: int) -> int:
-        seen: dict[int, int] = {}
-
-        def pack(x: torch.Tensor) -> torch.Tensor:
-            seen[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
-            return x
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-            in_chunks(lambda x: network(x)[-1].mean((2, 3, 4)), volume, size)
-        return sum(seen.values())
+        return kept_bytes(lambda: in_chunks(lambda x: network(x)[-1].mean((2, 3, 4)), volume, size))
 
     assert kept(2) == volume.nbytes
     assert kept(0) > 4 * volume.nbytes

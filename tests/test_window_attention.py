@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from kept_bytes import kept_bytes
 from monai.networks.nets import SwinUNETR
 from torch import nn
 
@@ -95,17 +96,7 @@ def test_every_token_is_in_one_region_with_those_of_its_window(grid, shift):
 
 
 def kept(network: nn.Module, volume: torch.Tensor) -> int:
-    """Bytes that the forward pass keeps for the backward pass."""
-    seen: dict[int, int] = {}
-
-    def pack(x: torch.Tensor) -> torch.Tensor:
-        storage = x.untyped_storage()
-        seen[storage.data_ptr()] = storage.nbytes()
-        return x
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        network(volume)[-1].sum()
-    return sum(seen.values())
+    return kept_bytes(lambda: network(volume)[-1].sum())
 
 
 def test_no_scores_are_kept_and_checkpointing_keeps_less():

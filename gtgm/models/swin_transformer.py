@@ -1,4 +1,4 @@
-"""MONAI's Swin transformer with attention that keeps no scores, and its maps on demand."""
+"""MONAI's Swin transformer with attention that keeps no scores."""
 
 from __future__ import annotations
 
