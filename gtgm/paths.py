@@ -7,13 +7,18 @@ run leaves the old file or the new one, never half of one.
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
-import tempfile
+import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from gtgm.errors import DataError, GTGMError
+from gtgm.faults import storage_error
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
@@ -22,6 +27,8 @@ RESULTS = ROOT / "results"
 REPORTED = RESULTS / "reported"
 MEASURED = RESULTS / "measured"
 FIGURES = RESULTS / "figures"
+#: In the names of files that are being written.
+_MARK = ".writing-"
 
 
 def runs_dir() -> Path:
@@ -41,22 +48,67 @@ def data_dirs(data: str | Path | None = None) -> list[Path]:
 
 @contextlib.contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` that replaces it when the block ends without error."""
+    """Give a temporary path beside ``path`` that replaces it when the block ends without error.
+
+    The file is on the disk, not only in memory, before it gets its name: a machine that loses its
+    power, or a network disk that is full, leaves no half of it either.
+
+    Raises:
+        StorageError: the disk is full, read-only or forbidden; ``path`` is what it was.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = None
+    try:
+        temporary = make_folder(path.parent) / temporary_name(path)
+        temporary.touch(exist_ok=False)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except GTGMError:
+        raise
+    except Exception as error:  # each library reports a full disk in its own way
+        explanation = storage_error(error, path)
+        if explanation is None:
+            raise
+        raise explanation from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path, name: str = "") -> None:
+    """Delete what killed processes left, in a folder and below it, of files whose names begin with
+    ``name`` and that they were writing.
+
+    Only where nobody else writes: see :func:`gtgm.at_work.held`.
+    """
+    for left in list(folder.rglob(f".{glob.escape(name)}*{_MARK}*")):
+        if left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def temporary_name(path: Path) -> str:
+    """A new name for what becomes ``path``, by which :func:`sweep` knows it if that fails."""
     # The suffix is kept because writers such as nibabel choose the format by it.
     suffix = "".join(path.suffixes[-2:]) if path.name.endswith(".gz") else path.suffix
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    return f".{path.name[:180]}{_MARK}{secrets.token_hex(4)}{suffix}"
+
+
+def make_folder(path: Path) -> Path:
+    """The folder, made with those above it if it is absent.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
     try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, path) from error
+    return path
 
 
 def write_text(path: str | Path, text: str) -> Path:
@@ -69,6 +121,34 @@ def write_text(path: str | Path, text: str) -> Path:
 def write_json(path: str | Path, value: Any) -> Path:
     """Write ``value`` as indented JSON with a final newline, atomically; NaN is refused."""
     return write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(
+    path: str | Path, error: type[GTGMError] = DataError, expected: str = "", fix: str = ""
+) -> Any:
+    """The value that a JSON file holds (UTF-8, with or without a byte order mark).
+
+    Args:
+        path: of the file.
+        error: that is raised.
+        expected, fix: what that error says.
+
+    Raises:
+        GTGMError: of the kind ``error``: the file is absent, unreadable, not UTF-8 or not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        what = "there is no such file"
+    except OSError as problem:
+        what = f"cannot be read ({problem.strerror})"
+    except UnicodeDecodeError:
+        what = "is not valid JSON (not UTF-8 text)"
+    except RecursionError:
+        what = "is not valid JSON (too deeply nested)"
+    except ValueError as problem:  # also of numbers with thousands of digits
+        what = f"is not valid JSON ({problem})"
+    raise error(what, where=path, expected=expected or None, fix=fix or None)
 
 
 def sha256(path: str | Path) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
-import json
 import math
 import re
 import time
@@ -145,7 +144,9 @@ def newest(
     return kept, [r for r in results if last[key(r)] is not r]
 
 
-def save_result(path: str | Path, **fields: Any) -> Result:
+def save_result(
+    path: str | Path, first: Callable[[Result], Any] | None = None, **fields: Any
+) -> Result:
     """Check ``fields`` and write them as one result file, atomically.
 
     Paths on this machine are shortened, in every text of the result: relative to the checkout
@@ -153,13 +154,17 @@ def save_result(path: str | Path, **fields: Any) -> Result:
 
     Args:
         path: usually ``<run folder>/result.json``.
-        **fields: the fields of :class:`Result` but ``path``.
+        first: called with the result before it is written: other files of the run, since a run
+            whose result is there counts as finished.
+        fields: those of :class:`Result` but ``path``.
 
     Raises:
         ResultError: a field is unknown, missing or of a wrong kind; a metric is not finite.
     """
     values = _portable({**provenance(), **fields})
     result = _from_dict({"schema_version": SCHEMA_VERSION, **values}, Path(path))
+    if first:
+        first(result)
     paths.write_json(path, result.to_dict())
     return result
 
@@ -170,18 +175,8 @@ def load_result(path: str | Path) -> Result:
     Raises:
         ResultError: the file is missing, is not JSON, or does not follow the schema.
     """
-    path = Path(path)
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ResultError("no such result file", where=path, fix="run the unit again") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ResultError(
-            f"is not valid JSON ({error})",
-            where=path,
-            fix="delete the file and run the unit again; it is written in one piece",
-        ) from None
-    return _from_dict(values, path)
+    fix = "delete the file and run the unit again; it is written in one piece"
+    return _from_dict(paths.read_json(path, ResultError, "a result file", fix), Path(path))
 
 
 def load_results(folders: str | Path | Iterable[str | Path]) -> list[Result]:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from gtgm import paths
+from gtgm.at_work import held
 from gtgm.errors import DataError
 from gtgm.hashing import settings_hash
 
@@ -93,7 +94,9 @@ class VolumeStore:
         """
         folder = self.folder / name
         if not self._whole(folder):
-            self._write(folder, load())
+            with held(folder):
+                if not self._whole(folder):
+                    self._write(folder, load())
         shapes = json.loads((folder / DONE).read_text(encoding="utf-8"))["shapes"]
         return {
             key: StoredVolume(folder / f"{key}.npy", shape)

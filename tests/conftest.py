@@ -4,11 +4,35 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from reliability import PROPERTY, SECTIONS, Evidence
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--write-reliability", action="store_true", help="write the table of docs/reliability.md"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # the controller hears of the tests of all workers
+        config.pluginmanager.register(Evidence(config))
+
+
+@pytest.fixture
+def evidence(record_property: Callable[[str, object], None]) -> Callable[[str, str, str], None]:
+    """Say what a test tries, for docs/reliability.md: section, kind and a name of its own."""
+
+    def say(section: str, kind: str, name: str) -> None:
+        assert section in SECTIONS
+        record_property(PROPERTY, [section, kind, name])
+
+    return say
 
 
 @pytest.fixture(scope="session")

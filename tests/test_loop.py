@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from gtgm.errors import SettingsError, WeightsError
+from gtgm.faults import StorageError
+from gtgm.faults import StorageError
 from gtgm.loop import CHECKPOINT, load_checkpoint, make_schedule, save_checkpoint
 
 
@@ -98,7 +100,7 @@ def test_a_failed_write_keeps_the_old_checkpoint(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(torch, "save", broken)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(StorageError, match="disk full"):
         save_checkpoint(tmp_path, "key", 8, {}, network=network)
     assert load_checkpoint(tmp_path, "key", network=network)[0] == 7
     assert [p.name for p in tmp_path.iterdir()] == [CHECKPOINT]

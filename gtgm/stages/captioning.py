@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from gtgm import paths
+from gtgm.at_work import RESULT, once
+from gtgm.errors import ResultError
+from gtgm.models.encoder import read_state
 from gtgm.results import Result, load_result, measure
 from gtgm.rich import facts_html, pairs_html
 from gtgm.settings import EMBEDDED
@@ -31,6 +33,7 @@ AUDITED = 20
 #: Slices of each patch that the embedded captioner is trained on. With one, it memorises them and
 #: gives nearly every slice the same caption.
 SLICES_PER_PATCH = 3
+_AGAIN = "delete the run's result.json and caption again; captions that are there are kept"
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,12 @@ class CaptionRun:
     @cached_property
     def texts(self) -> list[str]:
         """Unique captions, in the order of :attr:`embeddings`."""
-        return json.loads((self.folder / TEXTS).read_text(encoding="utf-8"))
+        return paths.read_json(self.folder / TEXTS, ResultError, fix=_AGAIN)
 
     @cached_property
     def embeddings(self) -> torch.Tensor:
         """Frozen text embeddings (U, T)."""
-        return load_file(self.folder / EMBEDDINGS)["embeddings"]
+        return read_state(self.folder / EMBEDDINGS)["embeddings"]
 
     def _repr_html_(self, most: int = 4) -> str:
         name = next(iter(self.cases))
@@ -97,11 +100,13 @@ def caption(study: Study) -> CaptionRun:
 
     Captions are written volume by volume, so a stopped run continues where it was.
     """
-    settings, patch = study.settings("text"), study.settings("pretrain").patch
     folder, cases = text_folder(study), pooled_cases(study)
-    done = folder / "result.json"
-    if done.exists():
-        return CaptionRun(folder, load_result(done), cases, study)
+    once(folder, partial(_caption, study, folder, cases))
+    return CaptionRun(folder, load_result(folder / RESULT), cases, study)
+
+
+def _caption(study: Study, folder: Path, cases: dict[str, list[str]]) -> None:
+    settings, patch = study.settings("text"), study.settings("pretrain").patch
     with measure() as used:
         captioner = _captioner(study, folder, cases)
         stores = {name: CaptionStore(folder / "captions" / name) for name in study.datasets}
@@ -124,8 +129,8 @@ def caption(study: Study) -> CaptionRun:
         with paths.atomic(folder / EMBEDDINGS) as temporary:
             save_file({"embeddings": embeddings.contiguous()}, temporary)
     agreement, chance = _agreement(study, stores, cases)
-    result = record(
-        done,
+    record(
+        folder / RESULT,
         study,
         "text",
         study.datasets,
@@ -142,7 +147,6 @@ def caption(study: Study) -> CaptionRun:
             "agreement_by_chance": chance,
         },
     )
-    return CaptionRun(folder, result, cases, study)
 
 
 def pooled_cases(study: Study) -> dict[str, list[str]]:

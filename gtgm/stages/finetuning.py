@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -12,6 +13,7 @@ from tqdm.auto import tqdm
 
 from gtgm import finetune as training
 from gtgm import methods, metrics, paths
+from gtgm.at_work import RESULT, once
 from gtgm.crop import with_places
 from gtgm.datasets.registry import DatasetInfo
 from gtgm.errors import SettingsError
@@ -50,9 +52,13 @@ def finetune(
     """
     study = study.of(method)
     folder = run_folder(study, dataset, method, fraction, draw)
-    done = folder / "result.json"
-    if done.exists():
-        return load_result(done)
+    once(folder, partial(_finetune, study, folder, dataset, method, fraction, draw))
+    return load_result(folder / RESULT)
+
+
+def _finetune(
+    study: Study, folder: Path, dataset: str, method: str, fraction: float, draw: int
+) -> None:
     opened, split = study.open(dataset), study.split(dataset)
     info, settings = opened.info, study.settings("finetune", dataset)
     labelled = split.labelled(study.fold, fraction, draw)
@@ -97,8 +103,8 @@ def finetune(
         rows = evaluate(study, dataset, trained.network, about, test, folder / "predictions")
     summary = metrics.summarise(rows)
     save_segmenter(trained.network, folder, **about, summary=summary)
-    result = record(
-        done,
+    record(
+        folder / RESULT,
         study,
         "finetune",
         dataset,
@@ -115,10 +121,9 @@ def finetune(
         metrics=rows,
         summary=summary,
         curves=trained.curves,
+        # One picture per method and fraction is enough.
+        first=partial(keep_example_of, study) if draw == 0 else None,
     )
-    if draw == 0:  # one picture per method and fraction is enough
-        keep_example_of(study, result)
-    return result
 
 
 def keep_example_of(study: Study, result: Result) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from tqdm.auto import tqdm
 
 from gtgm import loop, methods, paths
+from gtgm.at_work import RESULT, once
 from gtgm.device import accelerator as make_accelerator
 from gtgm.device import safe_precision
 from gtgm.errors import SettingsError
@@ -21,7 +23,7 @@ from gtgm.neurons import postprocess
 from gtgm.neurons.fragments import is_anisotropic, watershed_fragments
 from gtgm.neurons.metrics import neuron_scores, without_borders
 from gtgm.neurons.segment import predict_affinities
-from gtgm.neurons.training import patch_for, train_affinities
+from gtgm.neurons.training import NeuronSettings, patch_for, train_affinities
 from gtgm.results import Result, load_result, measure
 from gtgm.stages.examples import keep_example
 from gtgm.stages.pretraining import encoder_identity, pretrain
@@ -92,9 +94,19 @@ def run_neurons(
         settings,
         encoder_identity(study),
     )
-    done = folder / "result.json"
-    if done.exists():
-        return NeuronRun(folder, load_result(done))
+    once(folder, partial(_run_neurons, study, folder, settings, dataset, method, fraction, draw))
+    return NeuronRun(folder, load_result(folder / RESULT))
+
+
+def _run_neurons(
+    study: Study,
+    folder: Path,
+    settings: NeuronSettings,
+    dataset: str,
+    method: str,
+    fraction: float,
+    draw: int,
+) -> None:
     volume, ranges = study.em_volume(dataset), study.sections(dataset, fraction)
     encoder = pretrain(study).folder if methods.get(method).pretrains else None
     device = make_accelerator("no").device
@@ -182,8 +194,8 @@ def run_neurons(
         }
         arrays |= {name: labels.astype(np.uint32) for name, labels in segmentations.items()}
         save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, temporary)
-    result = record(
-        done,
+    record(
+        folder / RESULT,
         study,
         "neurons",
         dataset,
@@ -194,7 +206,7 @@ def run_neurons(
             "sections": to_dict(ranges),
             "training_seconds": round(training.wall_seconds, 1),
         },
-        study.hashes(dataset, opened.ids),
+        study.hashes(dataset, study.open(dataset).ids),
         f"finetune {dataset} --method {method} --fraction {fraction:g} --draw {draw}",
         method=method,
         fraction=fraction,
@@ -211,11 +223,13 @@ def run_neurons(
                 for part in PARTS
             },
         },
+        # One picture per method and fraction is enough.
+        first=partial(_keep_example, study, folder) if draw == 0 else None,
     )
-    run = NeuronRun(folder, result)
-    if draw == 0:  # one picture per method and fraction is enough
-        keep_example_of(study, run)
-    return run
+
+
+def _keep_example(study: Study, folder: Path, result: Result) -> None:
+    keep_example_of(study, NeuronRun(folder, result))
 
 
 def keep_example_of(study: Study, run: NeuronRun) -> Path:

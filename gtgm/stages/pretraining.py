@@ -11,6 +11,7 @@ import torch
 
 from gtgm import methods
 from gtgm import pretrain as training
+from gtgm.at_work import RESULT, once
 from gtgm.device import process_state, step_generator
 from gtgm.errors import SettingsError
 from gtgm.intensity import normalise
@@ -83,9 +84,12 @@ def pretrain(study: Study) -> PretrainRun:
             f"{study.method} has no pretraining", expected="another method", where="method"
         )
     folder = pretrain_folder(study)
-    done = folder / "result.json"
-    if done.exists():
-        return PretrainRun(folder, load_result(done))
+    once(folder, partial(_pretrain, study, folder), together=True)
+    return PretrainRun(folder, load_result(folder / RESULT))
+
+
+def _pretrain(study: Study, folder: Path) -> None:
+    method = methods.get(study.method)
     # Under `accelerate launch` one process captions; the others wait, and then read.
     state = process_state()
     with state.main_process_first():
@@ -106,7 +110,7 @@ def pretrain(study: Study) -> PretrainRun:
     summary = {f"{k}/before": v for k, v in trained.before.items()} | trained.after
     if state.is_main_process:
         record(
-            done,
+            folder / RESULT,
             study,
             "pretrain",
             study.datasets,
@@ -121,7 +125,6 @@ def pretrain(study: Study) -> PretrainRun:
             curves=trained.curves,
         )
     state.wait_for_everyone()
-    return PretrainRun(folder, load_result(done))
 
 
 def pretrain_folder(study: Study) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ def record(
     settings: Any,
     cases: dict[str, str],
     command: str,
+    first: Callable[[Result], Any] | None = None,
     **fields: Any,
 ) -> Result:
     """Write a run's result.
@@ -36,6 +38,7 @@ def record(
         settings: dataclass or plain values.
         cases: id → SHA-256 of every case that was read.
         command: the options that run this stage again, after ``gtgm``.
+        first: see :func:`gtgm.results.save_result`.
         fields: others of :class:`gtgm.results.Result`.
     """
     names = [dataset] if isinstance(dataset, str) else list(dataset)
@@ -55,6 +58,7 @@ def record(
     values = settings if isinstance(settings, dict) else to_dict(settings)
     return save_result(
         path,
+        first,
         **{
             "id": "-".join(str(part) for part in identity if part is not None),
             "stage": stage,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,11 @@ from typing import Any
 import h5py
 import numpy as np
 
+from gtgm import paths
+from gtgm.at_work import held
 from gtgm.datasets import registry
 from gtgm.datasets.phantoms import ct, em, files, mri
 from gtgm.errors import DataError, SettingsError
-from gtgm.paths import atomic, write_json
 
 #: Raised when a change of the generator changes what it writes; older phantoms are then rewritten.
 VERSION = 2
@@ -75,19 +75,20 @@ def write(name: str, folder: str | Path, cases: int = 10, seed: int = 0) -> Path
     def rng(case: int) -> np.random.Generator:
         return np.random.default_rng([seed, zlib.crc32(name.encode()), case])
 
-    if serial:
-        with atomic(path) as temporary:
-            files.write_cremi(temporary, *em.volume(name, rng(0)), marker)
-        return path
-    generator = ct if info.modality == "CT" else mri
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=path.parent) as scratch:
-        # The folder inside has the usual permissions, which the temporary one has not.
-        new = Path(scratch) / name
-        new.mkdir()
+    with held(path.parent, path.name):
+        if read_marker(path) == marker:  # another process was faster
+            return path
+        if serial:
+            with paths.atomic(path) as temporary:
+                files.write_cremi(temporary, *em.volume(name, rng(0)), marker)
+            return path
+        generator = ct if info.modality == "CT" else mri
+        new = paths.make_folder(path.with_name(paths.temporary_name(path)))
         files.write_msd(new, info, cases, lambda i: generator.case(name, rng(i)))
-        write_json(new / MARKER, marker)
-        _replace(path, new, marker)
+        paths.write_json(new / MARKER, marker)
+        if path.exists():
+            shutil.rmtree(path)
+        new.rename(path)
     return path
 
 
@@ -103,14 +104,3 @@ def read_marker(path: str | Path) -> dict[str, Any] | None:
     except (OSError, KeyError, ValueError):
         return None
     return marker if isinstance(marker, dict) else None
-
-
-def _replace(path: Path, new: Path, marker: dict[str, Any]) -> None:
-    """Put ``new`` at ``path``; another process may do the same at the same time."""
-    if path.exists():
-        shutil.move(path, new.parent / "old")
-    try:
-        new.rename(path)
-    except OSError:
-        if read_marker(path) != marker:
-            raise

@@ -1,0 +1,82 @@
+"""The page that says what was tried, docs/reliability.md: its table comes from the tests.
+
+A test calls the fixture ``evidence(section, kind, name)`` before it tries something. What it tried
+counts as held only if the test passes. A run of the whole suite fails if the page says something
+else; ``make reliability`` writes it anew.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import pytest
+
+from gtgm import paths
+from gtgm.markup import between
+
+PAGE = paths.ROOT / "docs" / "reliability.md"
+MARKS = ("<!-- evidence:begin -->", "<!-- evidence:end -->")
+PROPERTY = "evidence"
+#: Section → what the page calls it, and what held means there.
+SECTIONS = {
+    "kill": ("Killed (SIGKILL), started again", "same numbers and weights as without the kill"),
+    "fault": ("Faults injected", "said clearly, nothing lost, nothing half taken for whole"),
+    "input": ("Bad inputs", "refused with file and reason"),
+    "archive": ("Downloads and archives", "refused, repeated or continued as it should be"),
+    "orientation": ("Orientations of a file", "image → model → prediction → image is the identity"),
+}
+Tried = dict[tuple[str, str, str], bool]
+
+
+class Evidence:
+    """Plugin that collects what the tests tried, and compares it with the page or writes it."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.tried: Tried = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        for name, value in report.user_properties:
+            if name == PROPERTY and (report.when == "call" or report.failed):
+                key = tuple(value)
+                self.tried[key] = self.tried.get(key, True) and report.passed
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if not self.tried:
+            return
+        if self.config.getoption("--write-reliability"):
+            paths.write_text(PAGE, between(_page(), *MARKS, render(self.tried)))
+        elif self._whole() and between(_page(), *MARKS, render(self.tried)) != _page():
+            print(f"\n{PAGE.relative_to(paths.ROOT)} says something else: make reliability")
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _whole(self) -> bool:
+        """Whether every test was asked for."""
+        chosen = ("keyword", "markexpr", "lf", "deselect", "ignore", "ignore_glob")
+        asked = self.config.args_source is not pytest.Config.ArgsSource.ARGS
+        return asked and not any(self.config.getoption(name, None) for name in chosen)
+
+
+def render(tried: Tried) -> str:
+    """The table, and below it everything that was tried, by section and kind."""
+    kinds: dict[str, dict[str, dict[str, bool]]] = defaultdict(lambda: defaultdict(dict))
+    for (section, kind, name), held in sorted(tried.items()):
+        kinds[section][kind][name] = held
+    lines = ["| tried | of | number | held | held means |", "| --- | --- | --- | --- | --- |"]
+    for section, (title, means) in SECTIONS.items():
+        for kind, names in kinds[section].items():
+            lines.append(f"| {title} | {kind} | {len(names)} | {sum(names.values())} | {means} |")
+        every = [held for names in kinds[section].values() for held in names.values()]
+        lines.append(f"| **{title}** | **all** | **{len(every)}** | **{sum(every)}** | |")
+    for section, (title, _) in SECTIONS.items():
+        lines += ["", "<details>", f"<summary>{title}: each one</summary>", ""]
+        for kind, names in kinds[section].items():
+            shown = "; ".join(n if held else f"{n} (**did not hold**)" for n, held in names.items())
+            lines.append(f"- **{kind}**: {shown}")
+        lines += ["", "</details>"]
+    return "\n".join([*lines, ""])
+
+
+def _page() -> str:
+    return PAGE.read_text(encoding="utf-8")

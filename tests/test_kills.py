@@ -1,0 +1,121 @@
+"""Whatever a stage is doing when it is killed, the next start ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from pathlib import Path
+
+import kills
+import pytest
+
+POINTS = {
+    "phantoms": {
+        "while the cases are written": "call nibabel save 5",
+        "while the EM volume is written": "write *.hdf 1 half",
+    },
+    "preprocessing": {
+        "while the second volume is stored": "write image.npy 2 half",
+        "between a volume and its record": "write stored.json 2 begun",
+        "after a volume is stored": "write stored.json 3 named",
+    },
+    "captioning": {
+        "while the captioner is trained": "call torch.nn.utils clip_grad_norm_ 3",
+        "between weights and record of the captioner": "write training.json 1 begun",
+        "while the captions of a case are written": "write *.jsonl 2 half",
+        "after the captions of a case": "write *.jsonl 3 named",
+        "while the text encoder is trained": "call gtgm.text.encoder make_schedule 1",
+        "while the embeddings are written": "write embeddings.safetensors 1 half",
+        "before the result": "write result.json 1 begun",
+    },
+    "pretraining": {
+        "in the second step": "call gtgm.pretrain make_view 4",
+        "while the first checkpoint is written": "write checkpoint.pt 1 half",
+        "after the first checkpoint": "write checkpoint.pt 1 named",
+        "between two checkpoints": "call gtgm.pretrain make_view 8",
+        "while the second checkpoint is written": "write checkpoint.pt 2 half",
+        "while the last checkpoint is written": "write checkpoint.pt 3 half",
+        "while the encoder is written": "write encoder.safetensors 1 half",
+        "between encoder and heads": "write heads.safetensors 1 begun",
+        "while the result is written": "write result.json 1 half",
+    },
+    "fine-tuning": {
+        "in the second step": "call gtgm.finetune _draw 2",
+        "while the first checkpoint is written": "write checkpoint.pt 1 half",
+        "between two checkpoints": "call gtgm.finetune _draw 4",
+        "after the second checkpoint": "write checkpoint.pt 2 named",
+        "while the last checkpoint is written": "write checkpoint.pt 3 half",
+    },
+    "evaluation": {
+        "before the first case": "call gtgm.stages.finetuning segment_volume 1",
+        "before the second case": "call gtgm.stages.finetuning segment_volume 2",
+        "while a prediction is written": "write *.nii.gz 2 half",
+        "while the segmenter is written": "write segmenter.safetensors 1 half",
+        "between segmenter and settings": "write config.json 1 begun",
+        "while the example is kept": "write example-*.npz 1 half",
+        "before the result": "write result.json 1 begun",
+    },
+    "neurons": {
+        "in the second step": "call gtgm.neurons.training draw_batch 2",
+        "while the first checkpoint is written": "write checkpoint.pt 1 half",
+        "between two checkpoints": "call gtgm.neurons.training draw_batch 4",
+        "while affinities are predicted": "call gtgm.stages.neurons predict_affinities 2",
+        "while the threshold is chosen": "call gtgm.neurons.postprocess choose 1",
+        "while the network is written": "write segmenter.safetensors 1 half",
+        "while the volumes are written": "write test_sections.safetensors 1 half",
+        "before the result": "write result.json 1 begun",
+    },
+}
+#: What must be there before a stage, so that only the stage itself is killed.
+BEFORE = {
+    "captioning": "phantoms",
+    "preprocessing": "captioning",
+    "pretraining": "preprocessing",
+    "fine-tuning": "pretraining",
+    "evaluation": "pretraining",
+    "neurons": "phantoms",
+}
+ALL = [(stage, name) for stage, points in POINTS.items() for name in points]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Runs that nobody killed, by stage, each made once and by what goes before."""
+    made: dict[str, Path] = {}
+
+    def get(stage: str) -> Path:
+        if stage not in made:
+            made[stage] = tmp_path_factory.mktemp("whole") / "runs"
+            before = BEFORE.get(stage)
+            if before:
+                shutil.copytree(get(before), made[stage])
+            assert kills.run(stage, made[stage]) == 0
+        return made[stage]
+
+    return get
+
+
+@pytest.mark.parametrize(("stage", "name"), ALL, ids=[f"{s}: {n}" for s, n in ALL])
+def test_a_killed_stage_ends_as_if_it_had_not_been_killed(whole, stage, name, tmp_path, evidence):
+    evidence("kill", stage, name)
+    wanted, before, runs = whole(stage), BEFORE.get(stage), tmp_path / "runs"
+    if before:
+        shutil.copytree(whole(before), runs)
+    assert kills.run(stage, runs, POINTS[stage][name]) == -signal.SIGKILL
+    assert kills.run(stage, runs) == 0
+    assert kills.outputs(runs) == kills.outputs(wanted)
+
+
+def test_a_stage_survives_one_kill_after_another(whole, tmp_path, evidence):
+    evidence("kill", "fine-tuning", "four times in one run")
+    runs = tmp_path / "runs"
+    shutil.copytree(whole("pretraining"), runs)
+    for point in (
+        "call gtgm.finetune _draw 4",
+        "write checkpoint.pt 1 half",
+        "write checkpoint.pt 1 named",
+        "write *.nii.gz 1 half",
+    ):
+        assert kills.run("fine-tuning", runs, point) == -signal.SIGKILL
+    assert kills.run("fine-tuning", runs) == 0
+    assert kills.outputs(runs) == kills.outputs(whole("fine-tuning"))
