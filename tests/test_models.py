@@ -234,7 +234,7 @@ def test_config_without_the_key_is_isotropic(backbone, tmp_path):
     encoder = build_encoder(backbone, 1, **SMALL[backbone], anisotropic=False).eval()
     save_pretrained(encoder, tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    assert set(config) == {"backbone", "in_channels", *SMALL[backbone], "about"}
+    assert set(config) == {"schema_version", "backbone", "in_channels", *SMALL[backbone], "about"}
     again = from_pretrained(tmp_path)
     assert again.divisor == encoder.divisor
     kernels = [m.kernel_size for m in again.modules() if isinstance(m, nn.Conv3d)]

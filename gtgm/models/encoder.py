@@ -26,6 +26,8 @@ BACKBONES: dict[str, type[nn.Module]] = {
 #: ResNet's deepest map has 32 in plane). What an encoder itself needs is its ``divisor``.
 DIVISOR = {"unet": 8, "resnet50": 16, "swin": 32}
 CONFIG, WEIGHTS = "config.json", "encoder.safetensors"
+#: Of config.json. Folders without one were written before it was noted, and are read alike.
+SCHEMA_VERSION = 1
 
 
 def build_encoder(backbone: str, in_channels: int = 1, **sizes: Any) -> nn.Module:
@@ -78,7 +80,7 @@ def save_pretrained(encoder: nn.Module, folder: str | Path, **about: Any) -> Pat
     state = {k: v.detach().cpu().contiguous() for k, v in encoder.state_dict().items()}
     with paths.atomic(folder / WEIGHTS) as temporary:
         save_file(state, temporary, metadata={"format": "pt"})
-    paths.write_json(folder / CONFIG, {**encoder.config, "about": about})
+    write_config(folder, {**encoder.config, "about": about})
     return folder
 
 
@@ -107,8 +109,18 @@ def from_pretrained(folder: str | Path, in_channels: int | None = None) -> nn.Mo
     return encoder
 
 
+def write_config(folder: str | Path, config: dict) -> Path:
+    """Write ``config.json`` with the version of its schema."""
+    return paths.write_json(Path(folder) / CONFIG, {"schema_version": SCHEMA_VERSION, **config})
+
+
 def read_config(folder: str | Path) -> dict:
-    """Sizes and ``about`` of a saved encoder."""
+    """Sizes and ``about`` of a saved encoder, without the version of the schema.
+
+    Raises:
+        WeightsError: the file cannot be read, names no backbone, or has a schema that this version
+            of the package does not know.
+    """
     path = Path(folder) / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -119,7 +131,19 @@ def read_config(folder: str | Path) -> dict:
             expected="the config.json that `gtgm pretrain` writes beside the weights",
             fix="name the folder that holds encoder.safetensors and config.json",
         ) from error
-    if not isinstance(config, dict) or config.get("backbone") not in BACKBONES:
+    config = config if isinstance(config, dict) else {}
+    version = config.pop("schema_version", SCHEMA_VERSION)
+    if type(version) is not int or version != SCHEMA_VERSION:  # True and 1.0 equal 1
+        newer = isinstance(version, int) and version > SCHEMA_VERSION
+        raise WeightsError(
+            f"has schema version {version!r}",
+            where=path,
+            expected=f"version {SCHEMA_VERSION}, or none in a folder of an older gtgm",
+            fix="update gtgm, a newer one wrote these weights"
+            if newer
+            else "copy the folder again, or run the stage that writes it",
+        )
+    if config.get("backbone") not in BACKBONES:
         raise WeightsError(
             "does not name a backbone of this package",
             where=path,

@@ -14,13 +14,13 @@ from gtgm import paths
 from gtgm.errors import DataError, WeightsError
 from gtgm.models.decoder import SkipDecoder
 from gtgm.models.encoder import (
-    CONFIG,
     DIVISOR,
     build_encoder,
     from_pretrained,
     load_matching,
     read_config,
     read_state,
+    write_config,
 )
 from gtgm.models.swin import SwinEncoder, swin_unetr
 
@@ -128,7 +128,7 @@ def save_segmenter(network: nn.Module, folder: str | Path, **about: Any) -> Path
     with paths.atomic(folder / WEIGHTS) as temporary:
         save_file(state, temporary, metadata={"format": "pt"})
     config = {**network.encoder.config, "out_channels": network.out_channels, "about": about}
-    paths.write_json(folder / CONFIG, config)
+    write_config(folder, config)
     return folder
 
 

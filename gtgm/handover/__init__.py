@@ -1,0 +1,1 @@
+"""Handing on: weights with a model card, MONAI bundles, and archives of results."""
