@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 
-.PHONY: reproduce test notebooks lab lint clean
+.PHONY: reproduce test notebooks lab lint newest clean
 
 reproduce: $(READY)  ## all tables and figures; ARGS="--data DIR --tables mri" and others
 	$(BIN)/gtgm reproduce $(ARGS)
@@ -28,6 +28,10 @@ lab: $(READY)  ## JupyterLab on the notebooks; ITK=1 for overlay(..., viewer="it
 lint: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
+# Never fails; TORCH=2.14.1 also tries another torch.
+newest: $(READY)  ## the newest releases of all packages, tried; report in runs/newest.md
+	$(BIN)/python .ci/newest.py
+
 # torch comes first and alone: what depends on it must not pull in another build of it.
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name it with PYTHON=...") if sys.version_info < (3, 11) else None'
@@ -38,4 +42,4 @@ $(READY): requirements.lock pyproject.toml
 	touch $(READY)
 
 clean:
-	rm -rf runs $(VENV)
+	rm -rf runs $(VENV) $(VENV)-newest

@@ -1,0 +1,113 @@
+"""Processors and memory, also those that a container allows."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from gtgm.doctor.line import Line, note, ok, problem
+
+#: Memory that `make reproduce` likes to have, GB.
+MEMORY_GB = 6
+
+
+def devices() -> Iterator[Line]:
+    """Processors, GPUs and whether bf16 can be used."""
+    from gtgm import provenance
+
+    cores = provenance.cores()
+    yield ok(f"CPU {provenance._cpu_name()}, {cores} cores may be used")
+    allowed, _ = container_limits()
+    if allowed is not None and allowed < cores:
+        threads = max(1, int(allowed) // 2)
+        yield note(
+            f"the container has {allowed:g} CPUs, but {cores} cores are seen",
+            f"set OMP_NUM_THREADS={threads}: threads of each of two notebooks side by side",
+        )
+    try:
+        import torch
+        from accelerate.utils import is_bf16_available
+
+        from gtgm.device import safe_precision
+    except (ImportError, OSError) as error:
+        yield problem(f"torch or accelerate cannot be imported ({error})", "see the packages above")
+        return
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    for gpu in range(gpus):
+        free, total = (size / 1e9 for size in torch.cuda.mem_get_info(gpu))
+        name = torch.cuda.get_device_name(gpu)
+        yield ok(f"CUDA GPU {gpu}: {name}, {free:.1f} of {total:.1f} GB free")
+    if gpus == 0 and shutil.which("nvidia-smi"):
+        yield note(
+            f"nvidia-smi is here, but torch {torch.__version__} sees no GPU",
+            "install a CUDA build of torch, or look at the driver and CUDA_VISIBLE_DEVICES",
+        )
+    elif gpus == 0:
+        yield ok(f"no CUDA GPU (torch {torch.__version__})")
+    if torch.backends.mps.is_available():
+        yield ok("MPS is available")
+    if not is_bf16_available():
+        yield note(
+            "no bf16 on this device", "--set pretrain.precision=no --set finetune.precision=no"
+        )
+    elif safe_precision("bf16", (1, 1, 1), 1) == "no":
+        yield ok("bf16; fp32 where a CPU's smallest maps have fewer than three sections")
+    else:
+        yield ok("bf16")
+
+
+def container_limits(
+    groups: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")
+) -> tuple[float | None, float | None]:
+    """CPUs and bytes of memory that the control groups (version 1 or 2) of this process allow.
+
+    Returns:
+        ``None`` for what is not limited.
+    """
+    cpus, memory = [], []
+    for line in _text(groups).splitlines():
+        _, controllers, group = line.split(":", 2)
+        for controller in controllers.split(","):  # version 2 has one group without a name
+            top = mount / controller
+            inner = top / group.strip("/")
+            for folder in (inner, *inner.parents):
+                if not folder.is_relative_to(top):
+                    break
+                share = _words(folder / "cpu.max") or [
+                    *_words(folder / "cpu.cfs_quota_us"),
+                    *_words(folder / "cpu.cfs_period_us"),
+                ]
+                if len(share) == 2 and float(share[0].replace("max", "-1")) > 0:
+                    cpus.append(float(share[0]) / float(share[1]))
+                size = _words(folder / "memory.max") or _words(folder / "memory.limit_in_bytes")
+                if size and size[0] != "max" and float(size[0]) < 2**60:  # v1: no limit is huge
+                    memory.append(float(size[0]))
+    return min(cpus, default=None), min(memory, default=None)
+
+
+def _words(file: Path) -> list[str]:
+    return _text(file).split()
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def memory() -> Iterator[Line]:
+    """Memory and swap, and the limit of a container."""
+    import psutil
+
+    memory, swap = psutil.virtual_memory(), psutil.swap_memory()
+    total, free = memory.total / 1e9, memory.available / 1e9
+    _, limit = container_limits()
+    text = f"{free:.1f} of {total:.1f} GB free, swap {swap.total / 1e9:.1f} GB"
+    if limit is not None and limit / 1e9 < total:
+        text, free = f"{text}, the container has {limit / 1e9:.1f} GB", min(free, limit / 1e9)
+    if free < MEMORY_GB:
+        yield note(text, f"less than {MEMORY_GB} GB: `make reproduce ARGS='--jobs 1'`")
+    else:
+        yield ok(text)

@@ -1,0 +1,73 @@
+"""Versions of packages: what this project needs, what its lock names, what is installed."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+PROJECT = "gtgm-companion"
+
+
+def declared(checkout: Path) -> list[str]:
+    """Requirements of this project: those of the checkout, else those of the installed package.
+
+    Raises:
+        importlib.metadata.PackageNotFoundError: there is neither.
+    """
+    file = checkout / "pyproject.toml"
+    if file.is_file():
+        return tomllib.loads(file.read_text(encoding="utf-8"))["project"]["dependencies"]
+    return metadata.requires(PROJECT) or []
+
+
+def locked(file: Path) -> dict[str, str]:
+    """Versions of a ``requirements.lock`` by canonical name; empty if there is none."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    pins = (line.split("==") for line in lines if "==" in line and not line.startswith("#"))
+    return {canonicalize_name(name): version.strip() for name, version in pins}
+
+
+def installed(name: str) -> str | None:
+    """Version of an installed package; None if it is missing."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def holding(texts: Iterable[str], extras: Iterable[str] = ()) -> list[Requirement]:
+    """Those requirements whose markers hold here, with these extras."""
+    every = [Requirement(text) for text in texts]
+    return [
+        requirement
+        for requirement in every
+        if requirement.marker is None
+        or any(requirement.marker.evaluate({"extra": extra}) for extra in ("", *extras))
+    ]
+
+
+def required(texts: Iterable[str]) -> list[tuple[str, Requirement]]:
+    """Everything that is needed, directly and by what is needed: (who needs it, requirement)."""
+    waiting = [(PROJECT, requirement) for requirement in holding(texts)]
+    found = []
+    followed = set()
+    while waiting:
+        by, requirement = waiting.pop(0)
+        found.append((by, requirement))
+        name = canonicalize_name(requirement.name)
+        key = (name, frozenset(requirement.extras))
+        if key not in followed and installed(name) is not None:
+            followed.add(key)
+            further = metadata.requires(name) or []
+            waiting += [(name, need) for need in holding(further, requirement.extras)]
+    return found
+
+
+def fits(requirement: Requirement, version: str) -> bool:
+    """Whether a version is in the range of a requirement; pre-releases count."""
+    return requirement.specifier.contains(version, prereleases=True)
