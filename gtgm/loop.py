@@ -73,8 +73,9 @@ def save_checkpoint(folder: str | Path, key: str, step: int, curves: dict, **par
         parts: modules, optimisers and schedules, by name.
     """
     state = {name: part.state_dict() for name, part in parts.items()}
-    with paths.atomic(Path(folder) / CHECKPOINT) as temporary:
-        torch.save({"key": key, "step": step, "curves": curves, "state": state}, temporary)
+    # Into an open file: a full disk is then Python's error, which names its reason.
+    with paths.atomic(Path(folder) / CHECKPOINT) as temporary, temporary.open("wb") as file:
+        torch.save({"key": key, "step": step, "curves": curves, "state": state}, file)
 
 
 def load_checkpoint(folder: str | Path, key: str, **parts: Any) -> tuple[int, dict]:

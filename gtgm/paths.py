@@ -29,6 +29,8 @@ MEASURED = RESULTS / "measured"
 FIGURES = RESULTS / "figures"
 #: In the names of files that are being written.
 _MARK = ".writing-"
+#: What safetensors writes before it gives a file its name.
+_SAFETENSORS = ".tmp??????"
 
 
 def runs_dir() -> Path:
@@ -64,6 +66,9 @@ def atomic(path: str | Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # safetensors makes files that only their owner reads
         temporary.replace(path)
     except GTGMError:
         raise
@@ -84,7 +89,8 @@ def sweep(folder: Path, name: str = "") -> None:
 
     Only where nobody else writes: see :func:`gtgm.at_work.held`.
     """
-    for left in list(folder.rglob(f".{glob.escape(name)}*{_MARK}*")):
+    patterns = [f".{glob.escape(name)}*{_MARK}*", *([] if name else [_SAFETENSORS])]
+    for left in [left for pattern in patterns for left in folder.rglob(pattern)]:
         if left.is_dir():
             shutil.rmtree(left)
         else:

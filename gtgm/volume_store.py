@@ -8,7 +8,6 @@ patch and let go again: a patch costs milliseconds, and memory does not grow wit
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -132,35 +131,19 @@ class VolumeStore:
 
 
 def write_chunks(path: Path, volume: np.ndarray) -> None:
-    """Write a volume (C, D, H, W) in chunks, filled up with zeros at its far ends.
-
-    Raises:
-        DataError: the disk is full.
-    """
+    """Write a volume (C, D, H, W) in chunks, filled up with zeros at its far ends."""
     depth, height, width = (-(-n // c) for n, c in zip(volume.shape[1:], CHUNK, strict=True))
-    shape = (len(volume), depth, height, width, *CHUNK)
     header = {
         "descr": np.lib.format.dtype_to_descr(volume.dtype),
         "fortran_order": False,
-        "shape": shape,
+        "shape": (len(volume), depth, height, width, *CHUNK),
     }
-    try:
-        with path.open("wb") as file:
-            np.lib.format.write_array_header_1_0(file, header)
-            for channel in volume:
-                for start in range(0, depth * CHUNK[0], CHUNK[0]):
-                    slab = channel[start : start + CHUNK[0]]
-                    full = (CHUNK[0], height * CHUNK[1], width * CHUNK[2])
-                    slab = np.pad(slab, [(0, n - m) for n, m in zip(full, slab.shape, strict=True)])
-                    parts = slab.reshape(CHUNK[0], height, CHUNK[1], width, CHUNK[2])
-                    file.write(np.ascontiguousarray(parts.transpose(1, 3, 0, 2, 4)).data)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        need = int(np.prod(shape)) * volume.dtype.itemsize
-        raise DataError(
-            f"cannot be written ({error.strerror})",
-            where=path.parent,
-            expected=f"{need / 1e9:.1f} GB of free disk for this volume",
-            fix="name a larger disk in GTGM_RUNS or --runs",
-        ) from error
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for channel in volume:
+            for start in range(0, depth * CHUNK[0], CHUNK[0]):
+                slab = channel[start : start + CHUNK[0]]
+                full = (CHUNK[0], height * CHUNK[1], width * CHUNK[2])
+                slab = np.pad(slab, [(0, n - m) for n, m in zip(full, slab.shape, strict=True)])
+                parts = slab.reshape(CHUNK[0], height, CHUNK[1], width, CHUNK[2])
+                file.write(np.ascontiguousarray(parts.transpose(1, 3, 0, 2, 4)).data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -57,3 +58,22 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Runs that nobody killed, by stage, each made once and by what goes before."""
+    import kills
+
+    made: dict[str, Path] = {}
+
+    def get(stage: str) -> Path:
+        if stage not in made:
+            made[stage] = tmp_path_factory.mktemp("whole") / "runs"
+            before = kills.BEFORE.get(stage)
+            if before:
+                shutil.copytree(get(before), made[stage])
+            assert kills.run(stage, made[stage]) == 0
+        return made[stage]
+
+    return get

@@ -1,8 +1,11 @@
-"""A stage in a process of its own, which is killed at a point that is named beforehand.
+"""A stage in a process of its own, which meets a fault at a point that is named beforehand.
 
-Points are texts: ``write GLOB N begun|half|named`` is the N-th write of a file that matches GLOB,
-when its temporary file is still empty, half written, or has just got its name;
-``call MODULE FUNCTION N`` is the N-th call of a function, before it does anything.
+Points are texts. Two kill the process: ``write GLOB N begun|half|named`` at the N-th write of a
+file that matches GLOB, when its temporary file is still empty, half written, or has just got its
+name; ``call MODULE FUNCTION N`` at the N-th call of a function, before it does anything. Others
+let the system refuse something: ``full GLOB N`` leaves no space for the N-th file; ``memory MODULE
+FUNCTION N torch|numpy`` asks for more memory than there is at the N-th call; ``worker MODULE
+FUNCTION N`` kills the worker that makes the N-th call.
 """
 
 from __future__ import annotations
@@ -12,15 +15,19 @@ import fnmatch
 import importlib
 import json
 import os
+import resource
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from gtgm import paths
+from gtgm.errors import GTGMError
 from gtgm.paths import sha256
 from gtgm.stages import Study, caption, finetune, pretrain, run_neurons
 from gtgm.stages.pretraining import pooled_volumes
@@ -37,7 +44,13 @@ CHANGES = {
         "checkpoint_every": 2,
         "volumes": "disk",
     },
-    "finetune": {"steps": 6, "batch": 2, "patch": [16, 24, 24], "checkpoint_every": 2},
+    "finetune": {
+        "steps": 6,
+        "batch": 2,
+        "patch": [16, 24, 24],
+        "checkpoint_every": 2,
+        "volumes": "memory",
+    },
     "neurons": {
         "steps": 6,
         "patch": [8, 32, 32],
@@ -85,14 +98,39 @@ STAGES = {
     "neurons": lambda runs: run_neurons(em_study(runs), EM, "random"),
 }
 
+#: What must be there before a stage, so that only the stage itself is killed.
+BEFORE = {
+    "captioning": "phantoms",
+    "preprocessing": "captioning",
+    "pretraining": "preprocessing",
+    "fine-tuning": "pretraining",
+    "evaluation": "pretraining",
+    "neurons": "phantoms",
+}
+
 
 def run(stage: str, runs: Path, point: str = "") -> int:
     """Exit code of a stage in a process of its own: 0, or −9 if it was killed."""
-    process = CONTEXT.Process(target=_child, args=(stage, runs, point))
+    return message_of(stage, runs, point)[0]
+
+
+def message_of(stage: str, runs: Path, point: str = "") -> tuple[int, str]:
+    """As :func:`run`, with the message of an error that the package raised (exit code 3)."""
+    receiver, sender = CONTEXT.Pipe(duplex=False)
+    process = CONTEXT.Process(target=_child, args=(stage, runs, point, sender))
     process.start()
+    sender.close()
     process.join(300)
     process.kill()
-    return process.exitcode
+    message = receiver.recv() if process.exitcode == 3 else ""
+    return process.exitcode, message
+
+
+def start(stage: str, runs: Path) -> Any:
+    """A stage in a process of its own, which is not waited for."""
+    process = CONTEXT.Process(target=_child, args=(stage, runs, "", None))
+    process.start()
+    return process
 
 
 def outputs(runs: Path) -> dict[str, Any]:
@@ -109,12 +147,27 @@ def outputs(runs: Path) -> dict[str, Any]:
     return found
 
 
-def _child(stage: str, runs: Path, point: str) -> None:
+def _child(stage: str, runs: Path, point: str, sender: Any) -> None:
     torch.set_num_threads(1)
     os.environ["TQDM_DISABLE"] = "1"
     kind, *rest = point.split() or [""]
-    with {"": contextlib.nullcontext, "write": _at_write, "call": _at_call}[kind](*rest):
-        STAGES[stage](runs)
+    faults: dict[str, Callable] = {
+        "": contextlib.nullcontext,
+        "write": _at_write,
+        "call": _at_call,
+        "full": _when_full,
+        "memory": _without_memory,
+        "worker": _in_worker,
+    }
+    if kind == "worker":
+        for settings in ("pretrain", "finetune"):
+            CHANGES[settings]["workers"] = 1
+    with faults[kind](*rest):
+        try:
+            STAGES[stage](runs)
+        except GTGMError as error:
+            sender.send(str(error))
+            sys.exit(3)
 
 
 def _die() -> None:
@@ -128,8 +181,9 @@ def _at_write(glob: str, number: str, when: str) -> Iterator[None]:
     @contextlib.contextmanager
     def killed(path: str | Path) -> Iterator[Path]:
         nonlocal count
-        count += fnmatch.fnmatch(Path(path).name, glob)
-        now = count == int(number)
+        meant = fnmatch.fnmatch(Path(path).name, glob)
+        count += meant
+        now = meant and count == int(number)
         with atomic(path) as temporary:
             if now and when == "begun":
                 _die()
@@ -144,16 +198,59 @@ def _at_write(glob: str, number: str, when: str) -> Iterator[None]:
     yield
 
 
+def fill(temporary: Path) -> None:
+    """Let the kernel refuse whatever is written to this file."""
+    if temporary.suffix == ".safetensors":  # safetensors puts its own file in its place
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY))
+    else:
+        temporary.unlink()
+        temporary.symlink_to("/dev/full")
+
+
 @contextlib.contextmanager
-def _at_call(module: str, function: str, number: str) -> Iterator[None]:
+def _when_full(glob: str, number: str) -> Iterator[None]:
+    atomic, count = paths.atomic, 0
+
+    @contextlib.contextmanager
+    def full(path: str | Path) -> Iterator[Path]:
+        nonlocal count
+        meant = fnmatch.fnmatch(Path(path).name, glob)
+        count += meant
+        with atomic(path) as temporary:
+            if meant and count == int(number):
+                fill(temporary)
+            yield temporary
+
+    paths.atomic = full
+    yield
+
+
+def _without_memory(module: str, function: str, number: str, library: str) -> Any:
+    allocate = {"torch": torch.empty, "numpy": np.empty}[library]
+    return _at_call(module, function, number, lambda: allocate(1 << 50))
+
+
+def _in_worker(module: str, function: str, number: str) -> Any:
+    main = os.getpid()
+    return _at_call(module, function, number, counts=lambda: os.getpid() != main)
+
+
+@contextlib.contextmanager
+def _at_call(
+    module: str,
+    function: str,
+    number: str,
+    then: Callable[[], object] = _die,
+    counts: Callable[[], bool] = lambda: True,
+) -> Iterator[None]:
     place = importlib.import_module(module)
     whole, count = getattr(place, function), 0
 
     def killed(*arguments: Any, **named: Any) -> Any:
         nonlocal count
-        count += 1
-        if count == int(number):
-            _die()
+        count += counts()
+        if counts() and count == int(number):
+            then()
         return whole(*arguments, **named)
 
     setattr(place, function, killed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-from pathlib import Path
 
 import kills
 import pytest
@@ -66,39 +65,13 @@ POINTS = {
         "before the result": "write result.json 1 begun",
     },
 }
-#: What must be there before a stage, so that only the stage itself is killed.
-BEFORE = {
-    "captioning": "phantoms",
-    "preprocessing": "captioning",
-    "pretraining": "preprocessing",
-    "fine-tuning": "pretraining",
-    "evaluation": "pretraining",
-    "neurons": "phantoms",
-}
 ALL = [(stage, name) for stage, points in POINTS.items() for name in points]
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """Runs that nobody killed, by stage, each made once and by what goes before."""
-    made: dict[str, Path] = {}
-
-    def get(stage: str) -> Path:
-        if stage not in made:
-            made[stage] = tmp_path_factory.mktemp("whole") / "runs"
-            before = BEFORE.get(stage)
-            if before:
-                shutil.copytree(get(before), made[stage])
-            assert kills.run(stage, made[stage]) == 0
-        return made[stage]
-
-    return get
 
 
 @pytest.mark.parametrize(("stage", "name"), ALL, ids=[f"{s}: {n}" for s, n in ALL])
 def test_a_killed_stage_ends_as_if_it_had_not_been_killed(whole, stage, name, tmp_path, evidence):
     evidence("kill", stage, name)
-    wanted, before, runs = whole(stage), BEFORE.get(stage), tmp_path / "runs"
+    wanted, before, runs = whole(stage), kills.BEFORE.get(stage), tmp_path / "runs"
     if before:
         shutil.copytree(whole(before), runs)
     assert kills.run(stage, runs, POINTS[stage][name]) == -signal.SIGKILL

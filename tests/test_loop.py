@@ -7,7 +7,6 @@ import torch
 
 from gtgm.errors import SettingsError, WeightsError
 from gtgm.faults import StorageError
-from gtgm.faults import StorageError
 from gtgm.loop import CHECKPOINT, load_checkpoint, make_schedule, save_checkpoint
 
 
@@ -95,8 +94,8 @@ def test_a_failed_write_keeps_the_old_checkpoint(tmp_path, monkeypatch):
     network, _ = make()
     save_checkpoint(tmp_path, "key", 7, {}, network=network)
 
-    def broken(_, path):
-        path.write_bytes(b"half")
+    def broken(_, file):
+        file.write(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(torch, "save", broken)

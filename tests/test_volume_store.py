@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 
 import numpy as np
@@ -82,41 +81,6 @@ def test_a_damaged_volume_is_named(stored, tmp_path):
         StoredVolume(path, SHAPE)[(slice(0, 1),) * 4]
     with pytest.raises(DataError, match="cannot be read"):
         StoredVolume(tmp_path / "gone.npy", SHAPE)[(slice(0, 1),) * 4]
-
-
-def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, monkeypatch):
-    class Full:
-        def __init__(self, file):
-            self.file = file
-
-        def __getattr__(self, name):
-            return getattr(self.file, name)
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            self.file.close()
-
-        def write(self, data):
-            if memoryview(data).nbytes > 1000:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            return self.file.write(data)
-
-    opened = type(tmp_path).open
-    monkeypatch.setattr(
-        type(tmp_path),
-        "open",
-        lambda self, mode="r", **k: (
-            Full(opened(self, mode, **k)) if mode == "wb" else opened(self, mode, **k)
-        ),
-    )
-    store = VolumeStore(tmp_path, "data")
-    with pytest.raises(
-        DataError, match=r"No space left on device.*0\.0 GB of free disk.*GTGM_RUNS"
-    ):
-        store.get("a", lambda: {"image": torch.zeros(1, 20, 40, 9)})
-    assert not [p for p in store.folder.rglob("*") if p.is_file()]
 
 
 def test_memory_does_not_grow_with_what_is_read(tmp_path):
