@@ -12,8 +12,11 @@ from typing import Any
 
 from gtgm import __version__
 from gtgm.cli_batch import add_commands as add_batch_commands
+from gtgm.cli_doctor import add_command as add_doctor_command
+from gtgm.cli_export import add_command as add_export_command
 from gtgm.cli_segment import add_command as add_segment_command
 from gtgm.errors import GTGMError, SettingsError
+from gtgm.faults import explained
 from gtgm.methods import METHODS
 from gtgm.models.encoder import BACKBONES
 from gtgm.settings import MEMORY, PROFILES, PROTOCOLS, memory_preset
@@ -31,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of ``gtgm``; returns the exit code."""
     options = make_parser().parse_args(arguments)
     try:
-        return options.run(options) or 0
+        with explained():
+            return options.run(options) or 0
     except GTGMError as error:
         print(f"gtgm: {error}", file=sys.stderr)
         return 1
@@ -63,6 +67,8 @@ def make_parser() -> argparse.ArgumentParser:
     add_segment_command(partial(_command, commands))
     add_batch_commands(partial(_command, commands))
     _add_publish(commands)
+    add_export_command(partial(_command, commands), _command)
+    add_doctor_command(partial(_command, commands))
     return parser
 
 
@@ -156,14 +162,33 @@ def _add_data(commands: Any) -> None:
         actions,
         "get",
         _data_get,
-        "download a dataset, check its checksum and unpack it",
+        "download a dataset, check its checksum and unpack it; continues what was interrupted",
         "gtgm data get Task04_Hippocampus --to data",
     )
     get.add_argument("name")
     get.add_argument("--to", type=Path, default=Path("data"), help="folder (default: data)")
-    get.add_argument("--url", help="another address, such as a mirror")
-    get.add_argument("--checksum", help="md5:… or sha256:… of the file at that address")
+    get.add_argument("--url", help="another address, in place of the registry's")
+    get.add_argument(
+        "--mirror",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="a further address, asked if those before fail; may be repeated",
+    )
+    get.add_argument("--checksum", help="md5:… or sha256:… in place of the registry's")
     get.add_argument("--allow-unverified", action="store_true", help="accept a missing checksum")
+    get.add_argument(
+        "--attempts",
+        type=int,
+        default=5,
+        help="attempts in a row without progress, at each address (default: 5)",
+    )
+    get.add_argument(
+        "--quota",
+        type=float,
+        metavar="GB",
+        help="most that an archive may unpack to (default: 20 times the archive, at least 1 GB)",
+    )
     check = _command(
         actions,
         "verify",
@@ -190,7 +215,16 @@ def _data_list(options: argparse.Namespace) -> int:
 def _data_get(options: argparse.Namespace) -> int:
     from gtgm.datasets.download import get
 
-    path = get(options.name, options.to, options.url, options.checksum, options.allow_unverified)
+    path = get(
+        options.name,
+        options.to,
+        options.url,
+        options.checksum,
+        options.allow_unverified,
+        mirrors=options.mirror,
+        quota=options.quota,
+        attempts=options.attempts,
+    )
     print(f"{options.name} is in {path}; use it with --data {options.to}")
     return 0
 

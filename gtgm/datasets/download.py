@@ -1,25 +1,30 @@
-"""Download a dataset: licence first, resumable, checked, unpacked without leaving its folder."""
+"""Download a dataset: licence first, from one address or another, checked, then unpacked."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import http.client
-import shutil
-import tarfile
-import tempfile
-import urllib.error
+import math
+import os
 import urllib.parse
-import urllib.request
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
+from gtgm.batch.lock import PATIENCE, take
 from gtgm.datasets import registry
+from gtgm.datasets.fetch import (
+    ATTEMPTS,
+    FetchError,
+    fetch,
+    forget,
+    is_short,
+    note,
+    without_query,
+)
 from gtgm.datasets.registry import DatasetInfo
+from gtgm.datasets.unpack import unpack
 from gtgm.errors import DataError, SettingsError
 
-CHUNK = 1 << 20
-TIMEOUT = 60
 DIGITS = {"md5": 32, "sha256": 64}
 
 
@@ -30,40 +35,43 @@ def get(
     checksum: str | None = None,
     allow_unverified: bool = False,
     progress: bool = True,
+    mirrors: Sequence[str] = (),
+    quota: float | None = None,
+    attempts: int = ATTEMPTS,
 ) -> Path:
     """Download ``name`` into ``folder``, where ``open_dataset(name, folder)`` finds it.
 
-    Prints licence and citation first. An interrupted download leaves a ``.part`` file and is
-    continued by the next call if the server can. Nothing is unpacked before the checksum agrees.
+    Prints licence and citation before a byte is fetched. An interrupted download leaves
+    ``<name>.part``, which the next call continues if the server can. Nothing is unpacked before
+    the checksum agrees; bytes of several connections that do not agree are fetched once more.
 
     Args:
         name: a name of the registry.
         folder: data folder, made if absent.
-        url: another http(s) address of the same file.
+        url: another http(s) address of the same file, in place of the registry's.
         checksum: ``"md5:…"`` or ``"sha256:…"`` instead of the registry's.
         allow_unverified: accept a file for which no checksum is known.
         progress: show a progress bar.
+        mirrors: further addresses, asked in this order when those before do not give the file.
+        quota: most GB that an archive may unpack to, see :func:`gtgm.datasets.unpack.unpack`.
+        attempts: at each address, see :func:`gtgm.datasets.fetch.fetch`.
 
     Returns:
         The dataset's folder (MSD) or its HDF5 file (CREMI layout). One that is there is kept.
 
     Raises:
-        SettingsError: unknown name, malformed address or checksum, or no checksum and not allowed.
-        DataError: no address, connection lost, wrong checksum, unsafe or unexpected archive.
+        SettingsError: unknown name, malformed address, checksum or number, or no checksum and not
+            allowed.
+        DataError: no address gives the file or the right bytes, unsafe or unexpected archive, no
+            room on the disk, or another process is at it.
     """
     info = registry.get(name)
     folder = Path(folder).expanduser()
-    url = url or info.url
-    if url is None:
-        raise DataError(
-            f"{info.title} has no download address",
-            where=name,
-            expected=info.note or "an address in the registry",
-            fix="give the address of a copy and its checksum",
+    if attempts < 1 or (quota is not None and not 0 < quota < math.inf):
+        raise SettingsError(
+            f"{attempts} attempts with a quota of {quota} GB cannot be", expected="above 0"
         )
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in ("http", "https") or not Path(parts.path).name:
-        raise SettingsError(f"{url!r} is no download address", expected="http(s)://…/file")
+    addresses = _addresses(info, url, mirrors)
     algorithm, digest = _checksum(info, checksum or info.checksum, allow_unverified)
     target = folder / (info.name if info.format == "msd" else info.files[-1])
     print(f"{info.title}: licence {info.licence}\nPlease cite: {info.citation}", flush=True)
@@ -71,16 +79,47 @@ def get(
         print(f"{target} is there already", flush=True)
         return target
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{Path(parts.path).name}.part"
-    if not (algorithm and part.is_file() and _digest(part, algorithm) == digest):
-        _fetch(url, part, progress)
-        _check(part, algorithm, digest)
-    if info.format == "msd":
-        _unpack(part, info, target)
-        part.unlink()
-    else:
-        part.replace(target)
+    part = folder / f"{info.name}.part"
+    with _alone(part):
+        if target.exists():  # another process has finished in between
+            return target
+        if is_short(part) or not (algorithm and _digest(part, algorithm) == digest):
+            _from_any(addresses, part, algorithm, digest, attempts, progress)
+        if info.format == "msd":
+            unpack(part, target, "dataset.json", round(quota * 1e9) if quota else None)
+            part.unlink()
+        else:
+            part.replace(target)
+        note(part).unlink(missing_ok=True)
     return target
+
+
+def _addresses(info: DatasetInfo, url: str | None, mirrors: Sequence[str]) -> list[str]:
+    addresses = list(dict.fromkeys(a for a in (url or info.url, *mirrors) if a))
+    if not addresses:
+        raise DataError(
+            f"{info.title} has no download address",
+            where=info.name,
+            expected=info.note or "an address in the registry",
+            fix="give the address of a copy and its checksum",
+        )
+    for address in addresses:
+        try:
+            parts = urllib.parse.urlsplit(address)
+            good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            good = False
+        # Names and passwords do not belong into an address that is shown and kept.
+        if not good or not Path(parts.path).name or "@" in parts.netloc or not _plain(address):
+            raise SettingsError(
+                f"{address!r} is no download address",
+                expected="http(s)://…/file, without spaces, name and password",
+            )
+    return addresses
+
+
+def _plain(address: str) -> bool:
+    return address.isascii() and address.isprintable() and " " not in address
 
 
 def _checksum(
@@ -103,96 +142,72 @@ def _checksum(
     return algorithm, digest
 
 
-def _fetch(url: str, part: Path, progress: bool) -> None:
-    done = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"User-Agent": "gtgm"})
-    if done:
-        request.add_header("Range", f"bytes={done}-")
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-            resumed = response.status == 206 and _starts_at(response, done)
-            if response.status == 206 and not resumed:
-                raise DataError("the server sent another range than was asked for", where=url)
-            done = done if resumed else 0
-            length = response.headers.get("Content-Length")
-            total = done + int(length) if length else None
-            with (
-                part.open("ab" if resumed else "wb") as file,
-                tqdm(
-                    total=total,
-                    initial=done,
-                    unit="B",
-                    unit_scale=True,
-                    desc=part.stem,
-                    disable=not progress,
-                ) as bar,
-            ):
-                while chunk := response.read(CHUNK):
-                    file.write(chunk)
-                    bar.update(len(chunk))
-    except urllib.error.HTTPError as error:
-        # 416: the part is complete already; its checksum will tell.
-        if error.code == 416 and done:
+@contextlib.contextmanager
+def _alone(part: Path) -> Iterator[None]:
+    """Be the only process that writes a part; an empty one is not left behind."""
+    while True:
+        with part.open("ab") as file:
+            if not take(file.fileno(), PATIENCE):
+                raise DataError(
+                    "another process is downloading this dataset",
+                    where=part,
+                    fix="wait until it has finished; the same command then finds the dataset",
+                )
+            if not part.exists() or not os.path.samestat(os.fstat(file.fileno()), part.stat()):
+                continue  # who held it has finished, and the file has another name or none
+            try:
+                yield
+            finally:
+                if part.exists() and not part.stat().st_size:
+                    part.unlink()
             return
-        raise _lost(url, part, f"the server answers {error.code} {error.reason}") from error
-    except (OSError, http.client.HTTPException) as error:
-        raise _lost(url, part, f"the download failed ({error})") from error
-    if total is not None and part.stat().st_size < total:
-        raise _lost(url, part, f"the connection ended at {part.stat().st_size} of {total} bytes")
 
 
-def _starts_at(response: http.client.HTTPResponse, start: int) -> bool:
-    return response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+def _from_any(
+    addresses: Sequence[str],
+    part: Path,
+    algorithm: str | None,
+    digest: str,
+    attempts: int,
+    progress: bool,
+) -> None:
+    """Fetch from the first address that gives the right bytes."""
+    failures = []
+    for address in addresses:
+        try:
+            return _from_one(address, part, algorithm, digest, attempts, progress)
+        except FetchError as error:
+            failures.append(error)
+            if progress and address != addresses[-1]:
+                print(f"{error}\nAsking the next address.", flush=True)
+    if len(failures) == 1:
+        raise failures[0]
+    raise DataError(
+        "no address gives the file: " + "; ".join(f"{e.where}: {e.what}" for e in failures),
+        where=part.stem,
+        fix=failures[-1].fix,
+    )
 
 
-def _lost(url: str, part: Path, what: str) -> DataError:
-    return DataError(
-        what,
-        where=url,
-        fix=f"run the same command again, which continues, or fetch the file to {part} yourself",
+def _from_one(
+    url: str, part: Path, algorithm: str | None, digest: str, attempts: int, progress: bool
+) -> None:
+    for _ in range(2):
+        whole = fetch(url, part, bool(algorithm), attempts, progress=progress)
+        found = _digest(part, algorithm) if algorithm else digest
+        if found == digest:
+            return
+        forget(part)
+        if whole:  # pieces that do not fit together are worth another try; a whole file is not
+            break
+    raise FetchError(
+        f"the {algorithm} of the downloaded file is {found}",
+        where=without_query(url),
+        expected=digest,
+        fix="run the command again; if it stays, the file at this address is another one",
     )
 
 
 def _digest(path: Path, algorithm: str) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
-
-
-def _check(part: Path, algorithm: str | None, digest: str) -> None:
-    if algorithm is None:
-        return
-    found = _digest(part, algorithm)
-    if found != digest:
-        part.unlink()
-        raise DataError(
-            f"the {algorithm} of the downloaded file is {found}",
-            where=part.name,
-            expected=digest,
-            fix="run the command again; if it stays, the file at this address is another one",
-        )
-
-
-def _unpack(archive: Path, info: DatasetInfo, target: Path) -> None:
-    temporary = Path(tempfile.mkdtemp(prefix=f".{info.name}.", dir=target.parent))
-    try:
-        try:
-            with tarfile.open(archive, "r:*") as tar:
-                tar.extractall(temporary, filter="data")
-        except (tarfile.TarError, OSError, EOFError) as error:
-            raise DataError(
-                f"the archive was refused or is damaged ({error})",
-                where=archive.name,
-                expected=f"a tar file with the folder {info.name} and nothing outside of it",
-                fix=f"get it from another address; {archive.name} is kept for inspection",
-            ) from error
-        root = temporary / info.name
-        if not (root / "dataset.json").is_file():
-            raise DataError(
-                f"the archive has no {info.name}/dataset.json",
-                where=archive.name,
-                expected=f"the folder {info.name}",
-                fix="check that the address belongs to this dataset",
-            )
-        root.replace(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
