@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +16,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image
 
-from gtgm import figures, paths, tables
+from gtgm import figures, foreign_html, paths, tables
 from gtgm.batch.units import EXECUTED
 from gtgm.datasets import registry
 from gtgm.figures_across import across_figures
@@ -74,8 +75,16 @@ def build_report(run_folder: str | Path, results: Iterable[Result], out: str | P
         commits=sorted({r.commit for r in results if r.commit}),
         seconds=sum(r.wall_seconds or 0 for r in results),
         memory=max((r.peak_memory_gb or 0 for r in results), default=0),
+        **_script(),
     )
     return paths.write_text(out, page)
+
+
+def _script() -> dict[str, str]:
+    """The page's script, and its hash: the browser runs this one and no other."""
+    text = Path(__file__).with_name("report_script.js").read_text(encoding="utf-8")
+    digest = hashlib.sha256(text.encode()).digest()
+    return {"script": Markup(text), "script_hash": base64.b64encode(digest).decode()}
 
 
 def _table(table: Table, sources: Mapping[str, Sequence[Link]], beside: Path) -> dict[str, Any]:
@@ -144,17 +153,23 @@ def _drawn(results: Sequence[Result], run_folder: Path) -> Iterable[tuple[str, s
 def _export_notebooks(
     executed: Path, folder: Path, environment: jinja2.Environment
 ) -> list[dict[str, Any]]:
-    """Every executed notebook as a page; only those that changed are converted again."""
+    """Every executed notebook as a page; only those that changed are converted again.
+
+    Their HTML is cleaned, and the page forbids scripts altogether.
+    """
     from nbconvert import HTMLExporter
     from pygments.formatters import HtmlFormatter
 
-    exporter = HTMLExporter(template_name="basic")
+    exporter = HTMLExporter(
+        template_name="basic", sanitize_html=True, filters={"clean_html": foreign_html.clean}
+    )
     template = environment.get_template("notebook_template.html.j2")
+    rules = [Path(template.filename).stat().st_mtime, Path(foreign_html.__file__).stat().st_mtime]
     highlight = HtmlFormatter(style="default").get_style_defs(".highlight")
     rows = []
     for file in sorted(executed.glob("[!.]*.ipynb")):
         page = folder / f"{file.stem}.html"
-        if not page.is_file() or page.stat().st_mtime < file.stat().st_mtime:
+        if not page.is_file() or page.stat().st_mtime < max(file.stat().st_mtime, *rules):
             body, _ = exporter.from_filename(str(file))
             paths.write_text(
                 page,

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 
+import hostile
+import nbformat
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browser import open_page
+from browser import drawn, open_page
 from study_results import study
 
+from gtgm import foreign_html
+from gtgm import report as report_module
 from gtgm.figures import save_figure, similarity_matrix
 from gtgm.report import build_report
 
@@ -84,6 +88,48 @@ def test_a_number_leads_to_its_run_and_a_figure_grows(report):
         link.click()
         page.wait_for_url("**/results/*.json")
         assert outside == []
+
+
+@pytest.mark.parametrize("cleaned", [True, False])
+def test_nothing_of_a_hostile_notebook_runs(tmp_path, monkeypatch, cleaned):
+    """Twice: cleaned as it is, and with nothing between it and the page's own prohibition."""
+    if not cleaned:
+        monkeypatch.setattr(foreign_html, "clean", lambda html: html)
+    (tmp_path / "executed").mkdir()
+    nbformat.write(hostile.notebook(), tmp_path / "executed" / "unit.ipynb")
+    script = hostile.FRAGMENTS["a script"]
+    save_figure(similarity_matrix(np.eye(4), np.eye(4)), tmp_path / "figures" / "x", script)
+    out = build_report(tmp_path, study(), tmp_path / "report" / "index.html")
+    notebook = out.parent / "notebooks" / "unit.html"
+    with open_page() as (page, outside):
+        for file, shown in ((out, "figcaption"), (notebook, "body")):
+            page.goto(file.as_uri())
+            assert hostile.WORDS in page.locator(shown).last.inner_text()
+            page.evaluate("document.querySelectorAll('.click').forEach((e) => e.click())")
+            page.wait_for_timeout(300)
+            assert page.url.partition("?")[0] == file.as_uri()
+            assert page.evaluate("window.ran") is None and outside == []
+        if cleaned:
+            assert "the last words" in page.locator("body").inner_text()
+            assert script in page.locator("body").inner_text()
+
+
+def test_a_page_without_the_prohibition_would_run_it(tmp_path):
+    (tmp_path / "page.html").write_text(f"<body>{hostile.FRAGMENTS['a script']}")
+    with open_page() as (page, _):
+        page.goto((tmp_path / "page.html").as_uri())
+        assert page.evaluate("window.ran") == 1
+
+
+def test_a_linked_figure_is_shown(tmp_path, monkeypatch):
+    monkeypatch.setattr(report_module, "MAX_BYTES", 1000)
+    save_figure(similarity_matrix(np.eye(4), np.eye(4)), tmp_path / "figures" / "x", "Eyes")
+    out = build_report(tmp_path, [], tmp_path / "report" / "index.html")
+    with open_page(offline=True) as (page, _):
+        page.goto(out.as_uri())
+        image = page.locator("figure img[alt=Eyes]")
+        assert image.get_attribute("src").startswith("../figures/")
+        drawn(image, seconds=30)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html.parser
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
 
+import hostile
 import nbformat
 import numpy as np
 import pytest
@@ -129,6 +133,40 @@ def test_everything_is_escaped(run_folder: Path) -> None:
     assert "A &amp; B" in text
 
 
+def test_texts_of_others_are_shown_and_do_not_run(run_folder: Path) -> None:
+    nbformat.write(hostile.notebook(), run_folder / "executed" / "unit-1.ipynb")
+    script = hostile.FRAGMENTS["a script"]
+    figure = similarity_matrix(np.eye(2), np.eye(2))
+    save_figure(figure, run_folder / "figures" / "one", f"Caption {script}", f"Credit {script}")
+    bad = replace(RESULTS[1], commit=script, hardware={"cpu": f"{script}", "cores": 1},
+                  command=f"gtgm {script}", summary={"dice": 0.5, script: 0.5})  # fmt: skip
+    out = build_report(run_folder, [bad], run_folder / "r" / "index.html")
+    text = out.read_text("utf-8")
+    assert text.count("<script") == 1 and text.count(html.escape(script)) >= 6
+    page = (out.parent / "notebooks" / "unit-1.html").read_text("utf-8")
+    # As Markdown, HTML and Markdown of an output, LaTeX, plain text and printed.
+    assert "<script" not in page and page.count(html.escape(script, quote=False)) >= 6
+    assert "the last words" in page
+    for tag, attributes in hostile.Seen(page).tags:
+        for name in ("href", "src"):
+            address = attributes.get(name) or ""
+            if (tag, name) == ("iframe", "src"):  # nbconvert's own, of an output that asks for one
+                kind, _, frame = address.partition(",")
+                assert kind == "data:text/html;base64" and b"<" not in base64.b64decode(frame)
+                continue
+            assert re.match(r"data:image/|https?://|mailto:|[^:]*$", address), address
+
+
+def test_pages_name_what_may_run(run_folder: Path) -> None:
+    out = build_report(run_folder, RESULTS, run_folder / "r" / "index.html")
+    text = out.read_text("utf-8")
+    (code,) = re.findall(r"<script>(.*?)</script>", text, re.S)
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    assert f"default-src 'none'; script-src 'sha256-{digest}';" in text.split("<title>")[0]
+    page = (out.parent / "notebooks" / "unit-1.html").read_text("utf-8").split("<title>")[0]
+    assert "default-src 'none'" in page and "script-src" not in page
+
+
 def test_real_data_has_its_notice_and_phantoms_their_warning(run_folder: Path) -> None:
     out = run_folder / "r" / "index.html"
     text = html.unescape(build_report(run_folder, RESULTS, out).read_text("utf-8"))
@@ -160,6 +198,10 @@ def test_notebooks_are_pages_without_network_and_failures_are_marked(run_folder:
     before = (out.parent / "notebooks" / "unit-1.html").stat().st_mtime_ns
     build_report(run_folder, RESULTS, out)
     assert (out.parent / "notebooks" / "unit-1.html").stat().st_mtime_ns == before
+    old = Path(report.foreign_html.__file__).stat().st_mtime - 1  # of older code, not yet cleaned
+    os.utime(out.parent / "notebooks" / "unit-1.html", (old, old))
+    build_report(run_folder, RESULTS, out)
+    assert (out.parent / "notebooks" / "unit-1.html").stat().st_mtime > old + 1
 
 
 def test_the_copied_results_are_the_results(run_folder: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from transformers.utils import logging
 
 from gtgm.errors import DataError, WeightsError
@@ -31,7 +32,7 @@ def load_pretrained(loader: Any, source: str | Path, **options: Any) -> Any:
         return loader.from_pretrained(
             str(source), local_files_only=folder, trust_remote_code=False, **options
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()
         raise DataError(
             f"{loader.__name__} cannot load it ({type(error).__name__}: "
