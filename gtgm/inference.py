@@ -19,11 +19,12 @@ from gtgm.datasets import registry
 from gtgm.datasets.geometry import Volume, load_volume, to_file_grid
 from gtgm.datasets.msd import SUFFIXES, Case
 from gtgm.device import accelerator as make_accelerator
-from gtgm.errors import DataError, WeightsError
+from gtgm.errors import DataError, GTGMError, WeightsError
 from gtgm.intensity import normalise
+from gtgm.models.encoder import CONFIG
 from gtgm.models.segmenter import load_segmenter
 from gtgm.pool import pad_to
-from gtgm.settings import FinetuneSettings, from_dict
+from gtgm.settings import FinetuneSettings, check_choice, from_dict
 from gtgm.views import AXES
 
 
@@ -106,7 +107,29 @@ def load_class_segmenter(folder: str | Path) -> tuple[nn.Module, dict]:
             where=folder,
             expected="a folder that `gtgm finetune` wrote for a CT or MRI dataset",
         )
+    try:
+        _check_about(about, network.out_channels)
+    except (GTGMError, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"does not say how to segment ({error})",
+            where=Path(folder) / CONFIG,
+            expected="`about` as fine-tuning writes it",
+            fix="copy the folder again, or fine-tune again",
+        ) from error
     return network, about
+
+
+def _check_about(about: dict[str, Any], outputs: int) -> None:
+    """Raise if what a file says about a segmenter cannot be used."""
+    registry.get(about["dataset"])
+    used = ("patch", "spacing", "overlap", "tta_axes", "precision", "released_window")
+    settings = from_dict(FinetuneSettings, {name: about[name] for name in used})
+    check_choice("modality", about["modality"], ("CT", "MRI"))
+    names = [*about["classes"], *about["channels"]]
+    if not settings.patch or not all(isinstance(side, int) for side in settings.patch):
+        raise ValueError(f"the patch is {about['patch']}")
+    if not all(isinstance(name, str) for name in names) or len(about["classes"]) + 1 != outputs:
+        raise ValueError(f"{len(about['classes'])} classes for {outputs} outputs")
 
 
 def segment_file(

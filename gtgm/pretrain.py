@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from gtgm import loop, paths
@@ -31,12 +31,11 @@ from gtgm.models.chunks import check_independent
 from gtgm.models.encoder import (
     DIVISOR,
     build_encoder,
-    load_matching,
-    read_state,
     save_memory,
     save_pretrained,
 )
 from gtgm.models.graphs import check_recordable
+from gtgm.models.weights import load_matching, read_state
 from gtgm.pool import PatchPool, PooledVolume
 from gtgm.retrieval import retrieval, similarity_matrix
 from gtgm.settings import PretrainSettings
@@ -251,13 +250,13 @@ def _save_heads(model: Objective, folder: Path) -> None:
 
 def read_matrices(folder: Path) -> dict[str, torch.Tensor]:
     """``similarity_before/after`` (patches × captions) and ``correlation_before/after``."""
-    return load_file(folder / MATRICES)
+    return read_state(folder / MATRICES)
 
 
 def save_matrices(folder: Path, new: dict[str, torch.Tensor]) -> None:
     """Add ``new`` to the run's matrices."""
     path = folder / MATRICES
-    kept = load_file(path) if path.exists() else {}
+    kept = read_state(path) if path.exists() else {}
     with paths.atomic(path) as temporary:
         save_file(kept | new, temporary)
 

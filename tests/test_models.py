@@ -16,8 +16,6 @@ from gtgm.models.decoder import SkipDecoder
 from gtgm.models.encoder import (
     build_encoder,
     from_pretrained,
-    load_matching,
-    read_state,
     save_pretrained,
 )
 from gtgm.models.segmenter import (
@@ -26,6 +24,7 @@ from gtgm.models.segmenter import (
     load_segmenter,
     save_segmenter,
 )
+from gtgm.models.weights import load_matching, read_state
 
 SMALL = {
     "unet": {"features": [4, 6, 8], "strides": [[2, 2, 2], [2, 2, 2], [1, 1, 1]]},

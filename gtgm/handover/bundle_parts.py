@@ -29,7 +29,7 @@ from gtgm.device import process_state
 from gtgm.errors import DataError, SettingsError
 from gtgm.inference import predict_scores
 from gtgm.intensity import normalise
-from gtgm.models.encoder import load_matching, read_state
+from gtgm.models.weights import load_matching, read_state
 
 IMAGE, PREDICTION = "image", "pred"
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from gtgm import paths
@@ -16,6 +13,7 @@ from gtgm.errors import SettingsError, WeightsError
 from gtgm.models.resnet import ResNetEncoder
 from gtgm.models.swin import SwinEncoder
 from gtgm.models.unet import UNetEncoder
+from gtgm.models.weights import check_sizes, load_matching, read_state
 
 BACKBONES: dict[str, type[nn.Module]] = {
     "unet": UNetEncoder,
@@ -97,9 +95,10 @@ def from_pretrained(folder: str | Path, in_channels: int | None = None) -> nn.Mo
     state = read_state(folder / WEIGHTS)
     config = read_config(folder)
     config.pop("about", None)
+    check_sizes(build_encoder, config, state, folder / CONFIG, folder / WEIGHTS)
     saved_channels = config["in_channels"]
     config["in_channels"] = in_channels or saved_channels
-    encoder = build_encoder(config.pop("backbone"), **config)
+    encoder = build_encoder(**config)
     if config["in_channels"] != saved_channels:
         for key in encoder.stem_keys:
             weight = state[key].mean(1, keepdim=True)  # (out, 1, kz, ky, kx)
@@ -122,15 +121,12 @@ def read_config(folder: str | Path) -> dict:
             of the package does not know.
     """
     path = Path(folder) / CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise WeightsError(
-            f"cannot be read ({error})",
-            where=path,
-            expected="the config.json that `gtgm pretrain` writes beside the weights",
-            fix="name the folder that holds encoder.safetensors and config.json",
-        ) from error
+    config = paths.read_json(
+        path,
+        WeightsError,
+        "the config.json that `gtgm pretrain` writes beside the weights",
+        "name the folder that holds encoder.safetensors and config.json",
+    )
     config = config if isinstance(config, dict) else {}
     version = config.pop("schema_version", SCHEMA_VERSION)
     if type(version) is not int or version != SCHEMA_VERSION:  # True and 1.0 equal 1
@@ -143,64 +139,12 @@ def read_config(folder: str | Path) -> dict:
             if newer
             else "copy the folder again, or run the stage that writes it",
         )
-    if config.get("backbone") not in BACKBONES:
+    backbone, channels = config.get("backbone"), config.get("in_channels")
+    if not (isinstance(backbone, str) and backbone in BACKBONES and type(channels) is int):
         raise WeightsError(
-            "does not name a backbone of this package",
+            "does not name a backbone of this package and its channels",
             where=path,
-            expected=f"a `backbone` among {', '.join(BACKBONES)}",
+            expected=f"a `backbone` among {', '.join(BACKBONES)}, and a number `in_channels`",
             fix="name a folder that `gtgm pretrain` wrote",
         )
     return config
-
-
-def read_state(path: str | Path) -> dict[str, torch.Tensor]:
-    """Tensors of a safetensors file."""
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(
-            f"cannot be read ({error})",
-            where=path,
-            expected="a safetensors file",
-            fix="run the stage that writes it again; pickled weights are never opened",
-        ) from error
-
-
-def load_matching(
-    module: nn.Module, state: dict[str, torch.Tensor], *, where: str | Path, minimum: float
-) -> dict[str, int]:
-    """Load the tensors of ``state`` that fit ``module`` by name and shape, and report.
-
-    Args:
-        minimum: smallest share of ``module``'s tensors that must match.
-
-    Returns:
-        Counts: ``matched``, ``missing`` (wanted, not in the file), ``mismatched`` (other shape),
-        ``unused`` (in the file, not wanted).
-
-    Raises:
-        WeightsError: fewer than ``minimum`` match; nothing is loaded then.
-    """
-    own = module.state_dict()
-    matched = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
-    mismatched = [k for k in state if k in own and own[k].shape != state[k].shape]
-    missing = [k for k in own if k not in state]
-    unused = [k for k in state if k not in own]
-    if len(matched) < minimum * len(own) or not matched:
-        examples = [f"missing {k}" for k in missing[:2]]
-        examples += [
-            f"{k} is {tuple(state[k].shape)}, wanted {tuple(own[k].shape)}" for k in mismatched[:2]
-        ]
-        raise WeightsError(
-            f"only {len(matched)} of {len(own)} tensors match ({'; '.join(examples)})",
-            where=where,
-            expected=f"weights of the same backbone and sizes, at least {minimum:.0%} matching",
-            fix="name weights of this backbone, or set the backbone that the weights belong to",
-        )
-    module.load_state_dict(matched, strict=False)
-    return {
-        "matched": len(matched),
-        "missing": len(missing),
-        "mismatched": len(mismatched),
-        "unused": len(unused),
-    }

@@ -14,15 +14,15 @@ from gtgm import paths
 from gtgm.errors import DataError, WeightsError
 from gtgm.models.decoder import SkipDecoder
 from gtgm.models.encoder import (
+    CONFIG,
     DIVISOR,
     build_encoder,
     from_pretrained,
-    load_matching,
     read_config,
-    read_state,
     write_config,
 )
 from gtgm.models.swin import SwinEncoder, swin_unetr
+from gtgm.models.weights import check_sizes, load_matching, read_state
 
 WEIGHTS = "segmenter.safetensors"
 
@@ -133,7 +133,11 @@ def save_segmenter(network: nn.Module, folder: str | Path, **about: Any) -> Path
 
 
 def load_segmenter(folder: str | Path) -> tuple[nn.Module, dict]:
-    """The network that :func:`save_segmenter` wrote, in evaluation mode, and its ``about``."""
+    """The network that :func:`save_segmenter` wrote, in evaluation mode, and its ``about``.
+
+    Raises:
+        WeightsError: a file is missing or damaged, or belongs to something else.
+    """
     config = read_config(folder)
     about = config.pop("about", {})
     if "out_channels" not in config:
@@ -143,9 +147,11 @@ def load_segmenter(folder: str | Path) -> tuple[nn.Module, dict]:
             expected="a folder that `gtgm finetune` wrote",
             fix="fine-tune first; pretraining alone cannot segment",
         )
-    network = build_segmenter(config.pop("backbone"), **config)
-    path = Path(folder) / WEIGHTS
-    load_matching(network, read_state(path), where=path, minimum=1.0)
+    settings, path = Path(folder) / CONFIG, Path(folder) / WEIGHTS
+    state = read_state(path)
+    check_sizes(build_segmenter, config, state, settings, path)
+    network = build_segmenter(**config)
+    load_matching(network, state, where=path, minimum=1.0)
     return network.eval(), about
 
 
