@@ -13,7 +13,7 @@ from gtgm.device import process_state
 from gtgm.faults import explained, storage_error
 
 RESULT = "result.json"
-LOCK = "lock"
+LOCK = ".lock"
 
 
 def once(folder: str | Path, work: Callable[[], object], together: bool = False) -> None:
@@ -67,7 +67,7 @@ def held(folder: Path, name: str = "") -> Iterator[None]:
     Raises:
         StorageError: the folder cannot be made or written in.
     """
-    path = paths.make_folder(folder) / f".{name}{LOCK}"
+    path = paths.make_folder(folder) / (f".{name}{LOCK}" if name else LOCK)
     try:
         file = path.open("a")
     except OSError as error:

@@ -80,7 +80,16 @@ def read_figure_data(path: str | Path) -> FigureData:
         raise ResultError(
             "does not exist", where=path, fix="run the notebook that draws this figure first"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        MemoryError,
+        RecursionError,
+        zipfile.BadZipFile,
+    ) as error:
         raise ResultError(
             f"cannot be read ({type(error).__name__})",
             where=path,

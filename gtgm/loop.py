@@ -90,21 +90,26 @@ def load_checkpoint(folder: str | Path, key: str, **parts: Any) -> tuple[int, di
         return 0, {}
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        found = saved["key"]
+        found, step, curves = saved["key"], saved["step"], saved["curves"]
+        if type(step) is not int or step < 0 or not isinstance(curves, dict):
+            raise ValueError(f"after step {step!r}")
     except Exception as error:  # a damaged archive raises whatever its damage provokes
         raise WeightsError(
-            f"cannot be read ({error})", where=path, expected="a checkpoint", fix=advice
+            f"cannot be read ({type(error).__name__}: {error})",
+            where=path,
+            expected="a checkpoint",
+            fix=advice,
         ) from error
     if found != key:
         raise SettingsError("was written with other settings", where=path, fix=advice)
     try:
         for name, part in parts.items():
             part.load_state_dict(saved["state"][name])
-    except (KeyError, RuntimeError, ValueError) as error:
+    except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         raise WeightsError(
             f"belongs to another network ({str(error).splitlines()[0]})", where=path, fix=advice
         ) from error
-    return saved["step"], saved["curves"]
+    return step, curves
 
 
 def steps(start: int, stop: int, label: str, show: bool = True) -> Iterator[int]:

@@ -143,7 +143,8 @@ def read_json(
         GTGMError: of the kind ``error``: the file is absent, unreadable, not UTF-8 or not JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        text = Path(path).read_text(encoding="utf-8-sig")
+        return json.loads(text, object_pairs_hook=_once)
     except FileNotFoundError:
         what = "there is no such file"
     except OSError as problem:
@@ -155,6 +156,16 @@ def read_json(
     except ValueError as problem:  # also of numbers with thousands of digits
         what = f"is not valid JSON ({problem})"
     raise error(what, where=path, expected=expected or None, fix=fix or None)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; of a name that stands in it twice, nobody knows which is meant."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice!r} stands twice in an object")
+    return value
 
 
 def sha256(path: str | Path) -> str:

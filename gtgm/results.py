@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
-import math
 import re
 import time
 import warnings
@@ -24,10 +23,9 @@ import pandas as pd
 from gtgm import paths
 from gtgm.errors import ResultError
 from gtgm.provenance import MemoryPeak, provenance
+from gtgm.result_check import check_result
 
 SCHEMA_VERSION = 1
-STAGES = ("text", "pretrain", "finetune", "neurons")
-SOURCES = ("real", "phantom")
 
 __all__ = [
     "Result",
@@ -319,7 +317,7 @@ def _from_dict(values: Any, path: Path) -> Result:
     if not isinstance(values, dict) or "schema_version" not in values:
         raise wrong("is not a result file", "a JSON object with `schema_version`", "move it away")
     version = values["schema_version"]
-    if version != SCHEMA_VERSION:
+    if type(version) is not int or version != SCHEMA_VERSION:  # True equals 1
         newer = isinstance(version, int) and version > SCHEMA_VERSION
         raise wrong(
             f"has schema version {version!r}",
@@ -334,19 +332,5 @@ def _from_dict(values: Any, path: Path) -> Result:
     if missing:
         raise wrong(f"lacks {', '.join(missing)}", fix="run the unit again")
     result = Result(**{k: v for k, v in values.items() if k != "schema_version"}, path=path)
-    if not isinstance(result.id, str) or not re.fullmatch(r"[\w.+-]+", result.id):
-        raise wrong(f"has the id {result.id!r}", "letters, digits, and any of . _ + -")
-    if result.stage not in STAGES or result.source not in SOURCES:
-        raise wrong(
-            f"has stage {result.stage!r} and source {result.source!r}",
-            f"a stage of {', '.join(STAGES)} and a source of {', '.join(SOURCES)}",
-        )
-    if result.fraction is not None and not 0 < result.fraction <= 1:
-        raise wrong(f"has the label fraction {result.fraction!r}", "a number in (0, 1]")
-    for row in result.metrics:
-        if not isinstance(row, dict) or set(row) != {"case", "class", "metric", "value"}:
-            raise wrong(f"has the metric row {row!r}", "keys case, class, metric, value")
-    for value in [*result.summary.values(), *(row["value"] for row in result.metrics)]:
-        if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
-            raise wrong(f"has the metric value {value!r}", "a finite number, or null if undefined")
+    check_result(result, path)
     return result

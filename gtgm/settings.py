@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -217,7 +218,7 @@ class FinetuneSettings:
 
     def __post_init__(self) -> None:
         check_sides("finetune.patch", self.patch)
-        check_sides("finetune.spacing", self.spacing)
+        check_sides("finetune.spacing", self.spacing, kind=(int, float))
         check_axes("finetune.flip_axes", self.flip_axes)
         check_axes("finetune.tta_axes", self.tta_axes)
         check_least("finetune", self, 1, "steps", "batch", "checkpoint_every", "windows")
@@ -344,10 +345,17 @@ def check_axes(where: str, axes: str) -> None:
         raise SettingsError(f"is {axes!r}", where=where, expected="letters of 'DHW', such as 'DH'")
 
 
-def check_sides(where: str, sides: tuple, empty: bool = True) -> None:
-    """Raise unless ``sides`` holds three positive numbers (z, y, x), or nothing."""
-    if (sides or not empty) and (len(sides) != 3 or min(sides) <= 0):
-        raise SettingsError(f"is {sides}", where=where, expected="three positive numbers (z, y, x)")
+def check_sides(
+    where: str, sides: tuple, empty: bool = True, kind: type | tuple[type, ...] = int
+) -> None:
+    """Raise unless ``sides`` holds three positive numbers (z, y, x) of a kind, or nothing."""
+    right = len(sides) == 3 and all(
+        isinstance(side, kind) and not isinstance(side, bool) and 0 < side < math.inf
+        for side in sides
+    )
+    if not right and (sides or not empty):
+        what = "whole numbers" if kind is int else "numbers"
+        raise SettingsError(f"is {sides}", where=where, expected=f"three positive {what} (z, y, x)")
 
 
 def check_least(stage: str, settings: Any, least: int, *names: str) -> None:
@@ -374,9 +382,10 @@ def _like(default: Any, value: Any, where: str) -> Any:
     """``value`` as the type of ``default``; JSON and TOML lists become tuples."""
     if isinstance(default, tuple) and isinstance(value, list | tuple):
         return tuple(tuple(v) if isinstance(v, list) else v for v in value)
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(default, float) and type(value) is int and abs(value) < 1e300:
         return float(value)
-    if type(value) is not type(default):
+    endless = isinstance(value, float) and not math.isfinite(value)
+    if type(value) is not type(default) or endless:
         raise SettingsError(f"is {value!r}", where=where, expected=f"a value like {default!r}")
     return value
 

@@ -22,7 +22,8 @@ from gtgm.methods import METHODS
 from gtgm.neurons.published import PUBLISHED
 from gtgm.references import reference_table
 from gtgm.reported import claim_notes, load_reported, reported_cell, source_note
-from gtgm.results import SOURCES, Result, load_results, newest
+from gtgm.result_check import SOURCES
+from gtgm.results import Result, load_results, newest
 from gtgm.scores import neuron_score, postprocessings
 from gtgm.settings import PROTOCOLS
 from gtgm.table import Table

@@ -60,6 +60,8 @@ CHANGES = {
         "ema": 0.9,
     },
 }
+#: Long enough that somebody can watch it and pull the plug.
+SLOW = CHANGES | {"finetune": CHANGES["finetune"] | {"steps": 120, "checkpoint_every": 10}}
 #: Of a result: everything but times, memory and where it ran.
 SAME = ("id", "summary", "metrics", "curves", "settings", "n_train", "n_test", "data", "command")
 # From a process that has done nothing, not from a test's: torch's threads do not survive a fork.
@@ -95,6 +97,7 @@ STAGES = {
     "pretraining": lambda runs: pretrain(study(runs)),
     "fine-tuning": lambda runs: finetune(study(runs), MRI, "gtgm"),
     "evaluation": lambda runs: finetune(study(runs), MRI, "gtgm"),
+    "slow": lambda runs: finetune(Study((MRI,), runs=str(runs), changes=SLOW), MRI, "random"),
     "neurons": lambda runs: run_neurons(em_study(runs), EM, "random"),
 }
 

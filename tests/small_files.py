@@ -1,13 +1,37 @@
-"""Small NIfTI and HDF5 files that the tests of the datasets write."""
+"""Small NIfTI and HDF5 files that the tests of the datasets write, and how bad ones are refused."""
 
 from __future__ import annotations
 
 import json
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import nibabel as nib
 import numpy as np
+import pytest
+
+from gtgm.errors import GTGMError
+
+#: A bad file is small; what it declares must not be allocated.
+MEMORY = 64 << 20
+
+
+def refused(read: Callable[[], object], name: str, reason: str) -> GTGMError:
+    """Assert that ``read`` refuses: an error that names file and reason, in little memory."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(GTGMError) as caught:
+            read()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    text = str(caught.value)
+    assert name in text and reason in text, text
+    assert caught.value.expected or caught.value.fix
+    assert peak < MEMORY
+    return caught.value
 
 
 def nifti(path: Path, array: np.ndarray, affine: np.ndarray | None = None) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import psutil
 import pytest
 from small_files import em
 
@@ -186,7 +187,7 @@ def test_more_than_the_memory_is_not_allocated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory = types.SimpleNamespace(available=9 * 90 * 4)
-    monkeypatch.setattr(em_volumes.psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     path = em(tmp_path / "a.hdf")
     with pytest.raises(DataError, match=r"sections 0–19 of volumes/raw take .* GiB"):
         em_volumes.read(path)

@@ -64,7 +64,7 @@ def test_a_saved_result_is_read_back_equal_with_its_provenance(tmp_path: Path) -
         ({"source": "guess"}, "source 'guess'"),
         ({"fraction": 0}, r"\(0, 1\]"),
         ({"id": "../../escape"}, "has the id"),
-        ({"metrics": [{"case": "a"}]}, "keys case, class, metric, value"),
+        ({"metrics": [{"case": "a"}]}, "case, class and metric as texts, value"),
         ({"summary": {"dice": "high"}}, "finite number"),
     ],
 )

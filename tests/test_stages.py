@@ -369,16 +369,6 @@ def test_broken_data_is_found_before_training(phantoms, tmp_path, monkeypatch, h
     assert NAME in str(error.value)
 
 
-def test_a_test_case_among_the_pretraining_cases_is_refused(phantoms, tmp_path):
-    root = real_copy(phantoms, tmp_path)
-    mine = broken_study(tmp_path)
-    test, train = mine.split(NAME).test(0)[0], mine.split(NAME).train(0)[0]
-    for kind in ("imagesTr", "labelsTr"):
-        shutil.copy(root / kind / f"{test}.nii.gz", root / kind / f"{train}.nii.gz")
-    with pytest.raises(DataError, match=f"pretrained on: {test} = {NAME}/{train}"):
-        finetune(broken_study(tmp_path), NAME, "gtgm")
-
-
 def test_weights_of_another_backbone_are_refused_by_the_segmenter(phantoms):
     folder = pretrain(study(phantoms)).folder
     with pytest.raises(WeightsError, match="backbone 'unet'"):

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import shutil
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import tifffile
 import zarr
-from small_files import em, hippocampus, nifti
+from small_files import em, hippocampus, nifti, write_manifest
 
+from gtgm.datasets import geometry
 from gtgm.datasets.dataset import open_dataset
+from gtgm.datasets.registry import DatasetInfo
 from gtgm.datasets.verify import verify
 from gtgm.errors import DataError, SettingsError
 
@@ -53,6 +59,118 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     for problem, (what, where) in zip(problems, expected, strict=True):
         assert what in problem.what and problem.where.endswith(where)
         assert problem.expected and what in str(problem)
+
+
+def test_many_kinds_of_problems_at_once(tmp_path: Path) -> None:
+    """Each line of the answer is one thing that somebody has to repair; none hides another."""
+    root = hippocampus(tmp_path / "data" / NAME, n=20)
+    shape = (6, 7, 8)
+    expected: list[tuple[str, str]] = []
+
+    def image(i: int) -> Path:
+        return root / "imagesTr" / f"hippocampus_{i:03d}.nii.gz"
+
+    def label(i: int) -> Path:
+        return root / "labelsTr" / f"hippocampus_{i:03d}.nii.gz"
+
+    def expect(path: Path, what: str) -> None:
+        expected.append((str(path), what))
+
+    def patch(path: Path, place: int, value: np.generic | np.ndarray) -> None:
+        """Change bytes of the header in the file, as no writer would."""
+        raw = bytearray(gzip.decompress(path.read_bytes()))
+        raw[place : place + value.nbytes] = value.tobytes()
+        path.write_bytes(gzip.compress(bytes(raw)))
+
+    rng = np.random.default_rng(7)
+    grey = rng.normal(size=shape).astype(np.float32)
+    rows = json.loads((root / "dataset.json").read_text())["training"]
+    rows += [3, {"image": "../outside.nii.gz"}, {"image": "imagesTr/a.png"}]
+    write_manifest(root, rows, labels={"0": "background", "1": "a", "2": "b", "3": "never"})
+    expect(root / "dataset.json", "entry 20 of the training cases names no image")
+    expect(root / "dataset.json", "outside of the dataset: '../outside.nii.gz'")
+    expect(root / "dataset.json", "'imagesTr/a.png' is not a NIfTI file")
+    label(0).unlink()
+    expect(root, "1 of the files that the dataset names are absent")
+    image(1).write_bytes(b"")
+    expect(image(1), "it is empty")
+    image(2).write_bytes(image(2).read_bytes()[:-9])
+    expect(image(2), "cannot be read")
+    image(3).write_bytes(b"<!DOCTYPE html>")
+    expect(image(3), "a web page")
+    nifti(image(4), np.full(shape, 3, np.int16))
+    expect(image(4), "constant")
+    label(4).write_bytes(b"no label")
+    expect(label(4), "not gzip-compressed")
+    grey[0, 0, 0] = np.nan
+    nifti(image(5), grey)
+    expect(image(5), "NaN")
+    nifti(label(5), np.full(shape, 7, np.uint8))
+    expect(label(5), "outside the declared classes: 7")
+    nifti(image(6), rng.normal(size=(*shape, 2)).astype(np.float32))
+    expect(image(6), "the image has the shape (6, 7, 8, 2)")
+    nifti(label(7), np.full(shape, 0.5, np.float32))
+    expect(label(7), "outside the declared classes: 0.5")
+    nifti(label(8), np.ones((6, 7, 9), np.uint8))
+    expect(label(8), "that of the image")
+    nifti(label(9), np.ones(shape, np.uint8), np.diag([-1.0, 1, 1, 1]))
+    expect(label(9), "its affine differs")
+    patch(image(10), 80, np.float32(-1))  # pixdim
+    expect(image(10), "the voxel spacing")
+    patch(image(11), 42, np.int16(32767))  # dim
+    expect(image(11), "more than the file can hold")
+    patch(image(12), 280, np.zeros(12, np.float32))  # srow
+    expect(image(12), "the affine is singular")
+    patch(image(13), 123, np.uint8(3))  # xyzt_units
+    expect(image(13), "lengths are in micrometres")
+    patch(image(14), 252, np.zeros(2, np.int16))  # qform_code, sform_code
+    patch(label(14), 252, np.zeros(2, np.int16))
+    expect(image(14), "states no orientation")
+    shutil.copy(image(0), image(15))
+    expect(image(15), "its voxels are those of hippocampus_000.nii.gz")
+    affine = np.diag([20.0, 20, 20, 1])
+    nifti(image(16), rng.normal(size=shape).astype(np.float32), affine)
+    nifti(label(16), np.ones(shape, np.uint8), affine)
+    expect(image(16), "its spacing is 20 × 20 × 20 mm (z, y, x)")
+    expect(root, "the class 3 never occurs in none of the 16 readable labels")
+
+    problems = verify(NAME, tmp_path / "data", progress=False)
+    found = [(problem.where, problem.what) for problem in problems]
+    for where, what in expected:
+        assert any(where == w and what in text for w, text in found), (where, what)
+    assert len(found) == len(expected) > 20
+    assert all(problem.expected or problem.fix for problem in problems)
+
+
+def test_an_error_that_nobody_thought_of_is_a_problem_of_its_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = hippocampus(tmp_path / NAME, n=5)
+    check = geometry.check_image
+
+    def break_down(array: np.ndarray, info: DatasetInfo, path: Path) -> np.ndarray:
+        if "_002" in path.name:
+            raise ZeroDivisionError("division by zero")
+        return check(array, info, path)
+
+    monkeypatch.setattr(geometry, "check_image", break_down)
+    (root / "imagesTr" / "hippocampus_004.nii.gz").write_bytes(b"")
+    first, second = verify(NAME, tmp_path, progress=False)
+    assert "could not be checked (ZeroDivisionError: division by zero)" in first.what
+    assert first.where.endswith("imagesTr/hippocampus_002.nii.gz")
+    assert "is empty" in second.what
+
+
+def test_one_case_that_is_thick_along_another_axis(tmp_path: Path) -> None:
+    root = hippocampus(tmp_path / NAME, n=5)
+    for i in range(5):
+        affine = np.diag([5.0, 1, 1, 1] if i == 3 else [1.0, 1, 5, 1])
+        for folder in ("imagesTr", "labelsTr"):
+            path = root / folder / f"hippocampus_{i:03d}.nii.gz"
+            nifti(path, np.asanyarray(nib.load(path).dataobj), affine)
+    (problem,) = verify(NAME, tmp_path, progress=False)
+    assert problem.where.endswith("hippocampus_003.nii.gz")
+    assert "1 × 1 × 5 mm" in problem.what and "5 × 1 × 1 mm" in problem.expected
 
 
 def test_manifest_problems(tmp_path: Path) -> None:

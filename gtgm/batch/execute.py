@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import papermill
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from gtgm.batch.lock import alone, environment
 from gtgm.batch.status import missing_outputs
 from gtgm.batch.units import failed_path, lock_path, log_path, read_manifest
 from gtgm.errors import GTGMError, SettingsError
+from gtgm.faults import AGAIN
 
 KERNEL = "python3"
 
@@ -76,11 +78,10 @@ def execute_notebook(
         except Exception as error:  # the kernel may also die or not start
             if running.exists():
                 running.replace(failed)
-            raise ExecutionError(
-                _short(error),
-                where=unit or notebook.name,
-                fix=f"open {failed}" + (f", or read {log}" if log else ""),
-            ) from error
+            see = f"open {failed}" + (f", or read {log}" if log else "")
+            if isinstance(error, DeadKernelError):
+                see = f"if memory was short, run fewer side by side (--jobs 1); {AGAIN}; or {see}"
+            raise ExecutionError(_short(error), where=unit or notebook.name, fix=see) from error
     running.replace(output)
     return output
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -102,11 +103,11 @@ def find(name: str, data: str | Path | None = None) -> Path | None:
     if data is not None:
         _check_folder(Path(data).expanduser())
     for folder in data_dirs(data):
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             warnings.warn(f"$GTGM_DATA names {folder}, which is no folder", stacklevel=2)
             continue
         for candidate in _candidates(info, folder):
-            if candidate.is_dir() if info.format == "msd" else em.is_volume(candidate):
+            if os.path.isdir(candidate) if info.format == "msd" else em.is_volume(candidate):
                 return candidate
     return None
 
@@ -151,14 +152,23 @@ def _candidates(info: DatasetInfo, folder: Path) -> list[Path]:
 
 
 def _check_folder(folder: Path) -> None:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise DataError(
             "there is no such data folder",
             where=folder,
             expected="a folder that holds datasets, such as Task04_Hippocampus",
             fix="check --data or $GTGM_DATA; leave it out to work on phantoms",
         )
-    if not any(folder.iterdir()):
+    try:
+        empty = not any(folder.iterdir())
+    except OSError as error:
+        raise DataError(
+            f"the data folder cannot be read ({error.strerror})",
+            where=folder,
+            expected="a folder that may be listed",
+            fix="check its permissions and the disk",
+        ) from error
+    if empty:
         raise DataError(
             "the data folder is empty",
             where=folder,

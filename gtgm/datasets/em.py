@@ -7,6 +7,7 @@ they are smaller than the grey values, their ``offset`` (nm) says where they beg
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -14,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import psutil
 
 from gtgm.datasets import em_store, em_tiff
-from gtgm.datasets.em_array import EMArray, Triple, check_size, in_nm
+from gtgm.datasets.em_array import VOXEL_NM, EMArray, Triple, check_size, in_nm, is_voxel
+from gtgm.datasets.guard import check_memory, check_regular
 from gtgm.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
@@ -175,9 +176,9 @@ def n_sections(path: str | Path, raw_key: str | None = None) -> int:
 def is_volume(path: Path) -> bool:
     """Whether something that ``read`` may know lies at ``path``; it is not opened."""
     suffix = path.suffix.lower()
-    if path.is_dir():
+    if os.path.isdir(path):
         return suffix in em_store.ZARR_SUFFIXES or bool(em_tiff.section_files(path))
-    return path.is_file() and suffix in SUFFIXES and suffix not in em_store.ZARR_SUFFIXES
+    return os.path.isfile(path) and suffix in SUFFIXES and suffix not in em_store.ZARR_SUFFIXES
 
 
 def labels_beside(path: Path) -> Path | None:
@@ -189,7 +190,7 @@ def labels_beside(path: Path) -> Path | None:
     tiff = suffix in em_tiff.SUFFIXES
     for ending in (path.suffix, *(em_tiff.SUFFIXES if tiff else ())):
         candidate = path.with_name(f"{path.stem}_labels{ending}")
-        if candidate.exists():
+        if os.path.lexists(candidate):  # a broken link is said when it is opened
             return candidate
     return None if tiff or suffix not in SUFFIXES else path
 
@@ -197,12 +198,13 @@ def labels_beside(path: Path) -> Path | None:
 def _open(
     path: Path, role: Literal["raw", "labels"], key: str | None, other: str | None
 ) -> AbstractContextManager[EMArray]:
-    if not path.exists():
-        raise DataError("there is no such file", where=path, fix="check the path")
+    folder = os.path.isdir(path)
+    if not folder:
+        check_regular(path)
     suffix = path.suffix.lower()
-    if suffix in em_tiff.SUFFIXES or (path.is_dir() and suffix not in em_store.ZARR_SUFFIXES):
+    if suffix in em_tiff.SUFFIXES or (folder and suffix not in em_store.ZARR_SUFFIXES):
         return em_tiff.open_array(path)
-    if suffix not in SUFFIXES or path.is_dir() != (suffix in em_store.ZARR_SUFFIXES):
+    if suffix not in SUFFIXES or folder != (suffix in em_store.ZARR_SUFFIXES):
         raise DataError(
             "this is no EM volume of a known kind",
             where=path,
@@ -236,17 +238,12 @@ def _grey(grey: EMArray, start: int, stop: int, more: int) -> np.ndarray:
         )
     size = max(grey.dtype.itemsize, 4 if grey.dtype.kind == "f" else 1)
     needed = (stop - start) * grey.shape[1] * grey.shape[2] * (size + more)
-    free = psutil.virtual_memory().available
-    if needed > free:
-        raise DataError(
-            f"sections {start}–{stop - 1} of {grey.name} take {needed / 2**30:.1f} GiB",
-            where=grey.path,
-            expected=f"no more than the {free / 2**30:.1f} GiB of memory that are free",
-            fix="read fewer sections at a time",
-        )
+    what = f"sections {start}–{stop - 1} of {grey.name}"
+    check_memory(what, needed, grey.path, "read fewer sections at a time")
     raw = grey.load(start, stop)
     if raw.dtype.kind == "f":
-        raw = raw.astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):  # found below
+            raw = raw.astype(np.float32, copy=False)
         if not np.isfinite(raw).all():
             raise DataError(
                 f"{grey.name} has values that are NaN or infinite",
@@ -274,9 +271,12 @@ def _resolution(grey: EMArray, given: Triple | None) -> Triple:
             fix="give them in nm (--resolution Z Y X), or write them into the file: attribute "
             '"resolution" (HDF5, Zarr, N5), ImageJ\'s voxel depth and unit (TIFF)',
         )
-    if min(found) <= 0:
+    if not is_voxel(found):
         raise DataError(
-            f"the resolution is {found} nm", where=grey.path, expected="three numbers above 0"
+            f"the resolution is {found} nm",
+            where=grey.path,
+            expected=f"three numbers above 0, {VOXEL_NM[0]:g} to {VOXEL_NM[1]:g} nm",
+            fix="correct the attribute or its unit, or give them (--resolution Z Y X)",
         )
     return found
 
@@ -294,7 +294,8 @@ def _begin(grey: EMArray, ids: EMArray, resolution: Triple) -> np.ndarray:
     if ids.offset is not None:
         distance = np.array(ids.offset) - np.array(grey.offset or (0.0, 0.0, 0.0))
         voxels = distance / np.array(resolution)
-        begin = np.rint(voxels).astype(int)
+        with np.errstate(invalid="ignore"):  # of places beyond int64, which are refused
+            begin = np.rint(voxels).astype(int)
         if np.abs(voxels - begin).max() > 0.01:
             raise DataError(
                 f"the offset of {ids.name} is not on the grid of {grey.name}",
@@ -341,8 +342,9 @@ def _place(
 
 def _given(resolution: Triple) -> Triple:
     values = in_nm(resolution, "nm")
-    if values is None or min(values) <= 0:
+    if values is None or not is_voxel(values):
         raise SettingsError(
-            f"the resolution is {resolution!r}", expected="three numbers above 0, nm (z, y, x)"
+            f"the resolution is {resolution!r}",
+            expected=f"three numbers above 0, {VOXEL_NM[0]:g} to {VOXEL_NM[1]:g} nm (z, y, x)",
         )
     return values

@@ -8,8 +8,6 @@ not believed before they are compared with the bytes that it holds.
 from __future__ import annotations
 
 import math
-import struct
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gtgm.errors import DataError
+from gtgm.errors import DataError, GTGMError
 
 Triple = tuple[float, float, float]
 
@@ -26,25 +24,13 @@ MAX_COMPRESSION = 2000
 # Below this a wrong shape does no harm and the checks of the voxels find it.
 UNCHECKED_BYTES = 64 << 20
 MAX_BLOCK_BYTES = 2 << 30
+VOXEL_NM = (1e-3, 1e6)  # from far below an atom to 1 mm
 UNITS = {
     **dict.fromkeys(("nm", "nanometer", "nanometers", "nanometre"), 1.0),
     **dict.fromkeys(("um", "µm", "μm", "micron", "microns", "micrometer", "micrometre"), 1e3),
     **dict.fromkeys(("mm", "millimeter", "millimetre"), 1e6),
     **dict.fromkeys(("å", "angstrom"), 0.1),
 }
-# What h5py, zarr, numcodecs and tifffile raise for files that are damaged or something else.
-DAMAGE = (
-    OSError,
-    EOFError,
-    ValueError,
-    KeyError,
-    IndexError,
-    TypeError,
-    RuntimeError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-)
 
 
 class AbsentBlocks(UserWarning):
@@ -90,9 +76,12 @@ def check_size(
 
     The arguments are those of ``EMArray``.
     """
-    if 0 in shape:
+    if min(shape) < 1:
         raise DataError(
-            f"{name} is empty, its shape is {tuple(shape)}", where=path, expected="a volume"
+            f"{name} is empty, its shape is {tuple(shape)}",
+            where=path,
+            expected="a volume",
+            fix="check that the file was written completely",
         )
     declared = math.prod(shape) * dtype.itemsize
     if stored is not None and declared > max(UNCHECKED_BYTES, MAX_COMPRESSION * stored):
@@ -113,11 +102,17 @@ def check_size(
 
 @contextmanager
 def readable(path: Path, kind: str, fix: str = "") -> Iterator[None]:
-    """Turn what a reader of ``kind`` raises for a damaged file into a DataError."""
+    """Turn what a reader of ``kind`` raises for a damaged file into a DataError.
+
+    That can be anything: h5py, zarr, numcodecs and tifffile also fail with errors of their own
+    and of Python (AssertionError, ZeroDivisionError) where a file contradicts itself.
+    """
     try:
         yield
-    except DAMAGE as error:
-        what = str(error) or type(error).__name__
+    except GTGMError:
+        raise
+    except Exception as error:
+        what = str(error)[:500] or type(error).__name__
         raise DataError(
             f"the file cannot be read as {kind} ({what})",
             where=path,
@@ -126,13 +121,19 @@ def readable(path: Path, kind: str, fix: str = "") -> Iterator[None]:
         ) from error
 
 
-def in_nm(values: object, unit: str | None) -> Triple | None:
+def in_nm(values: object, unit: object) -> Triple | None:
     """Three lengths in nm; None if the unit is unknown or the values are not three numbers."""
-    factor = UNITS.get((unit or "").strip().lower())
+    factor = UNITS.get(unit.strip().lower()) if isinstance(unit, str) else None
     try:
-        array = np.asarray(values, dtype=float)
-    except (TypeError, ValueError):
+        array = np.asarray(values)
+    except ValueError:
         return None
-    if factor is None or array.shape != (3,) or not np.isfinite(array).all():
+    if factor is None or array.shape != (3,) or array.dtype.kind not in "iuf":
         return None
-    return tuple(float(v) for v in array * factor)
+    array = array.astype(float) * factor
+    return tuple(float(v) for v in array) if np.isfinite(array).all() else None
+
+
+def is_voxel(resolution: Triple) -> bool:
+    """Whether three lengths in nm can be those of a voxel."""
+    return all(VOXEL_NM[0] <= size <= VOXEL_NM[1] for size in resolution)

@@ -19,6 +19,7 @@ import h5py
 import numcodecs
 import numpy as np
 import zarr
+from numcodecs.registry import codec_registry
 
 from gtgm.datasets.em_array import MAX_COMPRESSION, AbsentBlocks, EMArray, Triple, in_nm, readable
 from gtgm.errors import DataError
@@ -28,6 +29,8 @@ LABELS = "volumes/labels/neuron_ids"
 HDF5_SUFFIXES = (".hdf", ".h5", ".hdf5")
 ZARR_SUFFIXES = (".zarr", ".n5")
 SINGLE = "(the array itself)"
+# Unpickling runs what the file says, already when zarr decodes a fill value.
+codec_registry.pop("pickle", None)
 
 
 @contextmanager
@@ -60,10 +63,24 @@ def open_array(
         name = key if key is not None else _find(arrays, role, other, path)
         name = name.strip("/") or SINGLE
         if name not in arrays:
-            raise _no_array(f"has no dataset {name}", arrays, path)
+            raise _no_array(f"has no dataset {name}{_link(root, name)}", arrays, path)
         array = arrays[name]
+        if isinstance(array, h5py.Dataset) and (array.is_virtual or array.external):
+            raise DataError(
+                f"the voxels of {name} lie in other files",
+                where=path,
+                expected="voxels in the file itself",
+                fix="copy the dataset into one file, for example with h5repack",
+            )
         if array.ndim < 3 or any(n != 1 for n in array.shape[:-3]):
             raise _no_array(f"{name} is not a 3D dataset, its shape is {array.shape}", arrays, path)
+        if array.chunks and min(array.chunks) < 1:
+            raise DataError(
+                f"{name} is stored in blocks of the shape {tuple(array.chunks)}",
+                where=path,
+                expected="blocks of at least one voxel",
+                fix="write the volume again",
+            )
         with readable(path, kind):
             described = _describe(array, name, role, root, path, kind)
         yield described
@@ -99,9 +116,12 @@ def _arrays(root: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     coarse: set[str] = set()
 
-    def visit(name: str, node: Any) -> None:
+    def visit(name: str | bytes, node: Any) -> None:
+        if isinstance(name, bytes):  # h5py, of names that are not UTF-8
+            name = name.decode("utf-8", "backslashreplace")
         if isinstance(node, h5py.Dataset | zarr.Array):
-            found[name] = node
+            if node.shape is not None:  # HDF5 knows arrays without a shape
+                found[name] = node
         else:
             add_coarse(name, node)
 
@@ -132,6 +152,16 @@ def _find(arrays: Mapping[str, Any], role: str, other: str | None, path: Path) -
     raise _no_array(f"has no dataset {name} and {len(fitting)} others of {what}", arrays, path)
 
 
+def _link(root: Any, name: str) -> str:
+    """Says so if the name is a link of HDF5, which is not followed."""
+    try:
+        link = root.get(name, getlink=True) if isinstance(root, h5py.File) else None
+    except (KeyError, ValueError, RuntimeError):
+        return ""
+    kinds = {h5py.ExternalLink: "another file", h5py.SoftLink: "another name"}
+    return f", only a link to {kinds[type(link)]}" if type(link) in kinds else ""
+
+
 def _no_array(what: str, arrays: Mapping[str, Any], path: Path) -> DataError:
     found = [f"{name} {tuple(array.shape)} {array.dtype}" for name, array in arrays.items()]
     return DataError(
@@ -158,6 +188,7 @@ def _describe(array: Any, name: str, role: str, root: Any, path: Path, kind: str
                         AbsentBlocks,
                         stacklevel=2,
                     )
+                return _by_slabs(array, leading, start, stop)
             part = array[(*leading, slice(start, stop))]
             return np.ascontiguousarray(part, dtype=array.dtype.newbyteorder("="))
 
@@ -173,6 +204,22 @@ def _describe(array: Any, name: str, role: str, root: Any, path: Path, kind: str
         resolution=resolution,
         offset=offset,
     )
+
+
+def _by_slabs(array: zarr.Array, leading: tuple[int, ...], start: int, stop: int) -> np.ndarray:
+    """Sections start…stop, read by layers of blocks.
+
+    Into contiguous memory zarr unpacks a block without looking whether it fills it, and what was
+    in the memory would be taken for voxels; a view that is not contiguous makes it look.
+    """
+    depth, (height, width) = array.chunks[-3], array.shape[-2:]
+    sections = np.empty((stop - start, height, width), array.dtype.newbyteorder("="))
+    for first in range(start - start % depth, stop, depth):
+        a, b = max(first, start), min(first + depth, stop)
+        slab = np.empty((b - a, height, width + 1), array.dtype)[..., :width]
+        array.get_basic_selection((*leading, slice(a, b)), out=slab)
+        sections[a - start : b - start] = slab
+    return sections
 
 
 def _check_blocks(array: zarr.Array, leading: tuple[int, ...], start: int, stop: int) -> int:
@@ -197,11 +244,10 @@ def _check_blocks(array: zarr.Array, leading: tuple[int, ...], start: int, stop:
     return absent
 
 
-def _stored(array: Any, path: Path) -> int | None:
+def _stored(array: Any, path: Path) -> int:
     """Bytes of the array in the file; for Zarr counted only until they are known to suffice."""
     if isinstance(array, h5py.Dataset):
-        # The voxels of these two lie in other files.
-        return None if array.is_virtual or array.external else array.id.get_storage_size()
+        return array.id.get_storage_size()
     total, enough = 0, array.nbytes // MAX_COMPRESSION
     for file in (path / array.path).rglob("*"):
         total += file.stat().st_size if file.is_file() else 0

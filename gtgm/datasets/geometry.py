@@ -8,8 +8,8 @@ affine and the header codes of the file. For oblique affines the nearest axes ar
 
 from __future__ import annotations
 
+import hashlib
 import math
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,20 +18,16 @@ import nibabel as nib
 import numpy as np
 import torch
 import torch.nn.functional as F
-from nibabel.filebasedimages import ImageFileError
-from nibabel.openers import ImageOpener
-from nibabel.spatialimages import HeaderDataError
 
 from gtgm.datasets import em
-from gtgm.datasets.msd import SUFFIXES, Case
+from gtgm.datasets.msd import Case
+from gtgm.datasets.nifti import read_nifti
 from gtgm.datasets.registry import DatasetInfo
 from gtgm.errors import DataError, SettingsError
 
 AXES = ("S", "A", "R")
 # A label may lie this far from its image, in voxels at the corners of the volume.
 TOLERANCE = 0.1
-# What nibabel and gzip raise for a file that is truncated or not what its name says.
-DAMAGE = (OSError, EOFError, ValueError, zlib.error, HeaderDataError, ImageFileError)
 
 
 @dataclass
@@ -40,7 +36,9 @@ class Volume:
 
     ``image`` is float32 (C, D, H, W) with raw intensities (HU for CT), ``label`` int16 (D, H, W)
     or None, ``spacing`` (z, y, x) in ``info.unit`` as it really is (after resampling to a whole
-    number of voxels it differs a little from the spacing asked for).
+    number of voxels it differs a little from the spacing asked for). ``content`` is a hash of the
+    intensities before resampling: the same for a copy of the file under another name, in another
+    orientation, compression or type of numbers.
     """
 
     image: torch.Tensor
@@ -49,6 +47,7 @@ class Volume:
     case: Case
     meta: FileGrid | None
     info: DatasetInfo
+    content: str = ""
 
     def _repr_html_(self) -> str:
         from gtgm.datasets.show import volume_html
@@ -103,13 +102,14 @@ def load_volume(
         if sections is not None:
             raise SettingsError("sections are a part of EM volumes only", where=case.image)
         image, label, now, grid = _load_nifti(case, info)
+    content = content_hash(image.numpy())
     if spacing is not None and not np.allclose(spacing, now, rtol=1e-3):
         old = image.shape[1:]
         shape = tuple(_size(n * a / b) for n, a, b in zip(old, now, spacing, strict=True))
         image = F.interpolate(image[None], size=shape, mode="trilinear")[0]
         label = None if label is None else _resample_label(label, shape)
         now = tuple(n * a / m for n, a, m in zip(old, now, shape, strict=True))
-    return Volume(image, label, now, case, grid, info)
+    return Volume(image, label, now, case, grid, info, content)
 
 
 def to_file_grid(labels: torch.Tensor | np.ndarray, volume: Volume) -> nib.Nifti1Image:
@@ -160,42 +160,6 @@ def to_file_grid(labels: torch.Tensor | np.ndarray, volume: Volume) -> nib.Nifti
     return grid.image_class(np.ascontiguousarray(array), grid.affine, header)
 
 
-def read_nifti(path: Path) -> tuple[Any, np.ndarray]:
-    """Read a NIfTI file completely: the nibabel image and its scaled voxels (x, y, z[, c]).
-
-    Raises:
-        DataError: absent, not NIfTI, truncated, not real numbers, or no usable affine or spacing.
-    """
-    if not path.is_file():
-        raise DataError("there is no such file", where=path, fix="check the path")
-    if not path.name.endswith(SUFFIXES):
-        raise DataError("this is no NIfTI file", where=path, expected=".nii or .nii.gz")
-    try:
-        image = nib.load(path)
-        _check_zooms(path, type(image))
-        if image.get_data_dtype().kind not in "iufb":
-            raise DataError(
-                f"voxels are {image.get_data_dtype()}", where=path, expected="real numbers"
-            )
-        array = np.asanyarray(image.dataobj)
-    except DAMAGE as error:
-        raise DataError(
-            f"the file cannot be read ({type(error).__name__}: {error})",
-            where=path,
-            expected="a complete NIfTI file",
-            fix="the file is damaged or truncated: download or copy it again",
-        ) from error
-    affine = image.affine
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise DataError(
-            "the affine is singular or not finite",
-            where=path,
-            expected="three independent axes of positive length",
-            fix="repair the header (qform, sform)",
-        )
-    return image, array
-
-
 def check_image(array: np.ndarray, info: DatasetInfo, path: Path) -> np.ndarray:
     """The voxels as float32 (C, x, y, z); DataError on wrong channels, NaN, inf or no contrast."""
     channels = array.shape[3] if array.ndim == 4 else 1
@@ -208,7 +172,8 @@ def check_image(array: np.ndarray, info: DatasetInfo, path: Path) -> np.ndarray:
             fix="check that the file belongs to this dataset",
         )
     array = np.moveaxis(array, 3, 0) if array.ndim == 4 else array[None]
-    array = array.astype(np.float32)
+    with np.errstate(over="ignore"):  # counted below
+        array = array.astype(np.float32)
     bad = int(array.size - np.isfinite(array).sum())
     if bad:
         raise DataError(
@@ -278,7 +243,7 @@ def upright(section: np.ndarray, info: DatasetInfo) -> np.ndarray:
     CT and MRI as radiologists do: anterior is up, and the patient's right is on the left. EM as
     it is.
     """
-    return np.ascontiguousarray(section if info.modality == "EM" else section[::-1, ::-1])
+    return (section if info.modality == "EM" else section[::-1, ::-1]).copy(order="C")
 
 
 def model_orientation(affine: np.ndarray) -> np.ndarray:
@@ -288,24 +253,41 @@ def model_orientation(affine: np.ndarray) -> np.ndarray:
     )
 
 
+def in_model_axes(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Voxels of a file (C, x, y, z) in the model's axes (C, D, H, W)."""
+    transform = model_orientation(affine)
+    return np.stack([nib.apply_orientation(channel, transform) for channel in array])
+
+
+def model_spacing(affine: np.ndarray) -> tuple[float, float, float]:
+    """Voxel size (z, y, x) in mm of a file that is brought into the model's axes."""
+    sizes = nib.affines.voxel_sizes(affine)
+    axes = np.argsort(model_orientation(affine)[:, 0])
+    return tuple(round(float(sizes[int(axis)]), 5) for axis in axes)
+
+
 def _load_nifti(
     case: Case, info: DatasetInfo
 ) -> tuple[torch.Tensor, torch.Tensor | None, tuple[float, float, float], FileGrid]:
     file, voxels = read_nifti(case.image)
     array = check_image(voxels, info, case.image)
-    transform = model_orientation(file.affine)
-    oriented = [nib.apply_orientation(channel, transform) for channel in array]
-    image = torch.from_numpy(np.stack(oriented))  # (C, D, H, W)
+    image = torch.from_numpy(in_model_axes(array, file.affine))
     label = None
     if case.label is not None:
         label_file, label_voxels = read_nifti(case.label)
         check_pair(file, label_file, case)
-        classes = nib.apply_orientation(check_label(label_voxels, info, case.label), transform)
-        label = torch.from_numpy(np.ascontiguousarray(classes))  # (D, H, W)
-    sizes = nib.affines.voxel_sizes(file.affine)
-    spacing = tuple(round(float(sizes[int(i)]), 5) for i in np.argsort(transform[:, 0]))
-    header = file.header.copy()
-    return image, label, spacing, FileGrid(file.shape[:3], file.affine, header, type(file))
+        classes = check_label(label_voxels, info, case.label)
+        label = torch.from_numpy(in_model_axes(classes[None], file.affine)[0])  # (D, H, W)
+    grid = FileGrid(file.shape[:3], file.affine, file.header.copy(), type(file))
+    return image, label, model_spacing(file.affine), grid
+
+
+def content_hash(image: np.ndarray) -> str:
+    """SHA-256 of shape and intensities (C, D, H, W) of an image in the model's axes."""
+    voxels = np.ascontiguousarray(image, dtype=np.float32) + np.float32(0)  # −0 is 0
+    digest = hashlib.sha256(str(voxels.shape).encode())
+    digest.update(voxels)
+    return digest.hexdigest()
 
 
 def _size(voxels: float) -> int:
@@ -324,17 +306,3 @@ def _resample_label(label: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor
         result[share > best] = value
         best = torch.maximum(best, share)
     return result
-
-
-def _check_zooms(path: Path, image_class: type) -> None:
-    # nibabel repairs zero and negative voxel sizes while loading, so look at the header as written.
-    with ImageOpener(str(path)) as file:
-        header = image_class.header_class.from_fileobj(file, check=False)
-    zooms = np.asarray(header["pixdim"][1:4], dtype=float)
-    if not (np.isfinite(zooms).all() and (zooms > 0).all()):
-        raise DataError(
-            f"the voxel spacing is {tuple(zooms.tolist())} mm",
-            where=path,
-            expected="three positive numbers",
-            fix="repair pixdim in the header",
-        )

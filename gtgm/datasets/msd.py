@@ -5,16 +5,21 @@ Nothing here reads voxels; ``gtgm.datasets.geometry`` does, and checks them.
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gtgm.datasets.guard import check_regular
 from gtgm.errors import DataError
+from gtgm.paths import read_json
 
 SUFFIXES = (".nii.gz", ".nii")
+MAX_CLASSES = 255  # predictions are written as uint8
+MAX_NAME = 100  # characters of the name of a class or channel
+TRAINING = '"training": [{"image": "./imagesTr/a.nii.gz", "label": …}, …]'
+USE_ORIGINAL = "use the dataset.json that came with the dataset"
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ def scan(root: str | Path) -> Scan:
     """As ``read_manifest``, but collects the problems. Images under ``test`` are not looked at."""
     root = Path(root)
     result = Scan()
-    if not root.is_dir():
+    if not os.path.isdir(root):
         result.problems.append(
             DataError(
                 "there is no such dataset folder",
@@ -69,7 +74,7 @@ def scan(root: str | Path) -> Scan:
         return result
     file = root / "dataset.json"
     try:
-        listed = _parse(file, result) if file.is_file() else _pair(root)
+        listed = _parse(file, result) if os.path.lexists(file) else _pair(root)
     except DataError as error:
         result.problems.append(error)
         return result
@@ -86,44 +91,40 @@ def case_id(path: str | Path) -> str:
 
 
 def _parse(file: Path, result: Scan) -> list[tuple[str, str | None]]:
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"this is not valid JSON ({error})", where=file, fix="get the file again"
-        ) from error
+    check_regular(file)
+    manifest = read_json(file, expected=TRAINING, fix="get the file again")
     if not isinstance(manifest, dict) or not isinstance(manifest.get("training"), list):
         raise DataError(
-            "there is no list of training cases",
-            where=file,
-            expected='"training": [{"image": "./imagesTr/a.nii.gz", "label": …}, …]',
-            fix="use the dataset.json that came with the dataset",
+            "there is no list of training cases", where=file, expected=TRAINING, fix=USE_ORIGINAL
         )
     result.manifest = dict(manifest)
-    try:
-        if "labels" in manifest:
-            result.manifest["classes"] = _ordered(manifest["labels"], "labels", file)[1:]
-        if "modality" in manifest:
-            result.manifest["channels"] = _ordered(manifest["modality"], "modality", file)
-    except DataError as error:
-        result.problems.append(error)
+    for key, name in (("labels", "classes"), ("modality", "channels")):
+        result.manifest.pop(name, None)
+        try:
+            if key in manifest:
+                result.manifest[name] = _ordered(manifest[key], key, file)
+        except DataError as error:
+            result.problems.append(error)
     listed: list[tuple[str, str | None]] = []
     for i, row in enumerate(manifest["training"]):
         image = row.get("image") if isinstance(row, dict) else row
         label = row.get("label") if isinstance(row, dict) else None
-        if not isinstance(image, str) or not isinstance(label, str | None):
-            raise DataError(
-                f"entry {i} of the training cases names no image",
-                where=file,
-                expected='{"image": path, "label": path}',
-                fix="use the dataset.json that came with the dataset",
+        if isinstance(image, str) and isinstance(label, str | None):
+            listed.append((image, label))
+        else:
+            result.problems.append(
+                DataError(
+                    f"entry {i} of the training cases names no image",
+                    where=file,
+                    expected='{"image": path, "label": path}',
+                    fix=USE_ORIGINAL,
+                )
             )
-        listed.append((image, label))
     return listed
 
 
 def _ordered(names: Any, key: str, file: Path) -> tuple[str, ...]:
-    """Names by their number, which must run 0, 1, 2, …"""
+    """Names by their number, which must run 0, 1, 2, …; of the labels those behind background."""
     numbers = sorted(names, key=lambda n: (len(n), n)) if isinstance(names, dict) else []
     if not numbers or numbers != [str(i) for i in range(len(numbers))]:
         raise DataError(
@@ -132,7 +133,25 @@ def _ordered(names: Any, key: str, file: Path) -> tuple[str, ...]:
             expected=f'"{key}": {{"0": name, "1": name, …}}',
             fix="number them without a gap; the numbers are the values in the label files",
         )
-    return tuple(str(names[n]) for n in numbers)
+    values = [names[n] for n in numbers]
+    wrong = [v for v in values if not isinstance(v, str) or not v.strip() or not v.isprintable()]
+    wrong += [v for v in values if isinstance(v, str) and len(v) > MAX_NAME]
+    wrong += [v for i, v in enumerate(values) if v in values[:i]]
+    if wrong:
+        raise DataError(
+            f'"{key}" has names that cannot be used: {_shown(wrong[0])}',
+            where=file,
+            expected=f"texts of 1 to {MAX_NAME} printable characters, none of them twice",
+            fix="correct the names",
+        )
+    if key == "labels" and not 1 < len(values) <= MAX_CLASSES + 1:
+        raise DataError(
+            f'"{key}" names {len(values) - 1} classes beside the background',
+            where=file,
+            expected=f"1 to {MAX_CLASSES}",
+            fix="name the classes of the label files",
+        )
+    return tuple(values[1:] if key == "labels" else values)
 
 
 def _pair(root: Path) -> list[tuple[str, str | None]]:
@@ -154,48 +173,71 @@ def _is_volume(path: Path) -> bool:
 
 def _collect(root: Path, listed: list[tuple[str, str | None]], result: Scan) -> None:
     listed = [(i, lab) for i, lab in listed if not Path(i).name.startswith("._")]
+    file = root / "dataset.json"
     absent: list[str] = []
+    for name in (name for row in listed for name in row if name is not None):
+        if os.path.isabs(name) or ".." in Path(os.path.normpath(name)).parts:
+            result.problems.append(
+                DataError(
+                    f"dataset.json names a file outside of the dataset: {_shown(name)}",
+                    where=file,
+                    expected="paths inside the folder of dataset.json",
+                    fix=USE_ORIGINAL,
+                )
+            )
+        elif not _is_text(name):
+            result.problems.append(
+                DataError(
+                    f"the file name {_shown(name)} is not UTF-8",
+                    where=root,
+                    expected="names that can be written into result files",
+                    fix="rename the file",
+                )
+            )
+        elif not name.endswith(SUFFIXES) or case_id(name) in ("", ".", ".."):
+            result.problems.append(
+                DataError(
+                    f"{_shown(name)} is not a NIfTI file",
+                    where=file,
+                    expected="names that end with .nii or .nii.gz",
+                    fix=USE_ORIGINAL,
+                )
+            )
+        elif not os.path.isfile(root / name):
+            absent.append(os.path.normpath(name))
     for image, label in listed:
-        for name in (image, label):
-            if name is None:
-                continue
-            if os.path.isabs(name) or ".." in Path(os.path.normpath(name)).parts:
-                result.problems.append(
-                    DataError(
-                        f"dataset.json names a file outside of the dataset: {name}",
-                        where=root / "dataset.json",
-                        expected="paths inside the folder of dataset.json",
-                        fix="use the dataset.json that came with the dataset",
-                    )
-                )
-            elif not name.endswith(SUFFIXES):
-                result.problems.append(
-                    DataError(
-                        f"{name} is not a NIfTI file",
-                        where=root / "dataset.json",
-                        expected="names that end with .nii or .nii.gz",
-                    )
-                )
-            elif not (root / name).is_file():
-                absent.append(os.path.normpath(name))
         result.cases.append(
             Case(root.name, case_id(image), root / image, root / label if label else None)
         )
     if absent:
-        shown = ", ".join(absent[:5]) + (" …" if len(absent) > 5 else "")
+        shown = ", ".join(_shown(name) for name in absent[:5]) + (" …" if len(absent) > 5 else "")
         result.problems.append(
             DataError(
-                f"{len(absent)} of the files that the dataset names are absent: {shown}",
+                f"{len(absent)} of the files that the dataset names are absent or no files: "
+                + shown,
                 where=root,
                 expected=f"{len(listed)} images and their labels",
                 fix="finish the download or the extraction, or correct dataset.json",
             )
         )
-    twice = [i for i, n in Counter(c.id for c in result.cases).items() if n > 1]
-    if twice:
-        result.problems.append(
-            DataError(f"case ids occur more than once: {', '.join(twice[:5])}", where=root)
-        )
+    for what, names in (
+        ("case ids occur more than once", [case.id for case in result.cases]),
+        (
+            "files are image or label of more than one case",
+            [os.path.normpath(name) for row in listed for name in row if name],
+        ),
+    ):
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            result.problems.append(
+                DataError(
+                    f"{what}: {', '.join(_shown(name) for name in twice[:5])}",
+                    where=root,
+                    expected="an image and a label of its own for each case",
+                    fix="correct dataset.json, or rename the files",
+                )
+            )
+            break  # the same file twice is also the same id twice
     if not listed:
         result.problems.append(
             DataError(
@@ -206,3 +248,18 @@ def _collect(root: Path, listed: list[tuple[str, str | None]], result: Scan) -> 
             )
         )
     result.cases.sort(key=lambda case: case.id)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be written as UTF-8; Python marks bytes that cannot by surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shown(value: Any) -> str:
+    """A value of the file as it can stand in a message: one line, not long."""
+    text = repr(value)
+    return text if len(text) <= 2 * MAX_NAME else text[: 2 * MAX_NAME] + "…"

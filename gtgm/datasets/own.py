@@ -9,12 +9,15 @@ N5), ``patch``, and the texts ``title``, ``channel``, ``anatomy``, ``licence``, 
 
 from __future__ import annotations
 
-import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
-from gtgm.datasets.em_array import in_nm
+from gtgm.datasets.em_array import in_nm, is_voxel
+from gtgm.datasets.guard import check_regular
 from gtgm.errors import DataError
+from gtgm.paths import read_json
 
 FILE = "gtgm-datasets.json"
 PARTS = ("train", "validation", "test")
@@ -30,6 +33,8 @@ TEXTS = {
     "attribution": None,
 }
 PATCH = (32, 160, 160)
+MAX = 2**31  # of a range or patch
+NAME = re.compile(r"\w[\w .+-]{0,99}")
 
 
 def read_own(folder: Path) -> list[dict[str, Any]]:
@@ -42,14 +47,17 @@ def read_own(folder: Path) -> list[dict[str, Any]]:
             overlap or are not in the order train, validation, test.
     """
     path = folder / FILE
-    if not path.is_file():
+    if not os.path.lexists(path):
         return []
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"not valid JSON ({error})", where=path, fix="correct the file") from error
+    check_regular(path)
+    entries = read_json(path, expected="a list of datasets, [{…}, …]", fix="correct the file")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise DataError("the file holds no list of datasets", where=path, expected="[{…}, …]")
+        raise DataError(
+            "the file holds no list of datasets",
+            where=path,
+            expected="[{…}, …]",
+            fix="write one object per dataset, in brackets",
+        )
     return [_fields(entry, path) for entry in entries]
 
 
@@ -59,26 +67,29 @@ def _fields(entry: dict[str, Any], path: Path) -> dict[str, Any]:
     if missing or unknown:
         raise DataError(
             f"a dataset lacks {', '.join(missing) or 'nothing'} "
-            f"and has unknown fields {', '.join(unknown) or 'none'}",
+            f"and has unknown fields {', '.join(unknown)[:200] or 'none'}",
             where=path,
             expected=f"{', '.join(NEEDED)}; optional: {', '.join(TEXTS)}, patch",
+            fix="correct these fields",
         )
     texts = {key: entry.get(key, default) for key, default in TEXTS.items()}
     wrong = [k for k, text in texts.items() if not (text is None or _is_name(text))]
     name, files, patch = entry["name"], entry["files"], entry.get("patch", PATCH)
-    wrong += [] if _is_name(name) and Path(name).name == name else ["name"]
+    wrong += [] if isinstance(name, str) and NAME.fullmatch(name) else ["name"]
     inside = isinstance(files, list) and files and all(_is_inside(file) for file in files)
     wrong += [] if inside else ["files"]
     spacing = in_nm(entry["resolution"], "nm")
-    wrong += [] if spacing and min(spacing) > 0 else ["resolution"]
+    wrong += [] if spacing and is_voxel(spacing) else ["resolution"]
     wrong += [] if _are_integers(patch, 3, 1) else ["patch"]
     wrong += [part for part in PARTS if not _are_integers(entry[part], 2, 0)]
     if wrong:
         raise DataError(
-            f"{', '.join(wrong)} of the dataset {name!r} cannot be used",
+            f"{', '.join(wrong)} of the dataset {str(name)[:100]!r} cannot be used",
             where=path,
-            expected="texts that are not empty, files inside the data folder, three positive "
-            "numbers for resolution and patch, [start, stop] for ranges",
+            expected="texts that are not empty, a name of at most 100 letters, digits, spaces and "
+            ".+_-, files inside the data folder, three positive numbers for resolution (nm) and "
+            "patch, [start, stop] for ranges",
+            fix="correct these fields",
         )
     ranges = tuple(tuple(entry[part]) for part in PARTS)
     bounds = [bound for part in ranges for bound in part]
@@ -117,16 +128,19 @@ def _fields(entry: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+    return isinstance(value, str) and bool(value.strip()) and len(value) <= 10_000
 
 
 def _is_inside(value: Any) -> bool:
-    return _is_name(value) and not Path(value).is_absolute() and ".." not in Path(value).parts
+    if not _is_name(value) or "\0" in value or Path(value).is_absolute():
+        return False
+    parts = Path(value).parts
+    return bool(parts) and ".." not in parts and all(len(part.encode()) < 256 for part in parts)
 
 
 def _are_integers(values: Any, count: int, least: int) -> bool:
     return (
         isinstance(values, list | tuple)
         and len(values) == count
-        and all(isinstance(v, int) and not isinstance(v, bool) and v >= least for v in values)
+        and all(isinstance(v, int) and not isinstance(v, bool) and least <= v < MAX for v in values)
     )

@@ -8,7 +8,6 @@ EM volumes are split by ranges of sections. Both are kept as JSON in ``splits/``
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from sklearn.model_selection import KFold
 
 from gtgm.datasets import registry
 from gtgm.errors import DataError, SettingsError
+from gtgm.paths import read_json
 
 if TYPE_CHECKING:
     from gtgm.datasets.dataset import Dataset
@@ -139,7 +139,7 @@ def load_split(dataset: Dataset) -> Split:
     ids = sorted(dataset.ids)
     path = FOLDER / f"{dataset.info.name}.json"
     if path.is_file():
-        split = from_json(json.loads(path.read_text(encoding="utf-8")), path)
+        split = from_json(read_json(path), path)
         if list(split.ids) == ids:
             return split
     return make_split(dataset.info.name, ids)
@@ -161,20 +161,41 @@ def to_json(split: Split) -> dict[str, Any]:
     }
 
 
-def from_json(value: dict[str, Any], where: Path | str = "split") -> Split:
-    """Inverse of ``to_json``; DataError if folds overlap or a draw takes test cases."""
+def from_json(value: Any, where: Path | str = "split") -> Split:
+    """Inverse of ``to_json``.
+
+    Raises:
+        DataError: not of that form, folds that do not partition the cases, or a draw that takes
+            test cases.
+    """
+    expected = '{"dataset": name, "cases": n, "folds": [{"test": [id, …], "draws": [[id, …], …]}]}'
+    if not _is_split(value):
+        raise DataError(
+            "this is no split", where=where, expected=expected, fix="restore the committed file"
+        )
     tests = tuple(tuple(fold["test"]) for fold in value["folds"])
     ids = sorted(id for test in tests for id in test)
     if len(set(ids)) != len(ids) or len(ids) != value["cases"]:
-        raise DataError("the folds do not partition the cases", where=where)
+        raise DataError(
+            "the folds do not partition the cases",
+            where=where,
+            expected=f"{value['cases']} ids, each in one fold",
+            fix="restore the committed file",
+        )
     firsts = {
         (k, d): tuple(draw)
         for k, fold in enumerate(value["folds"])
         for d, draw in enumerate(fold["draws"])
     }
     for (fold, draw), first in firsts.items():
-        if set(first) & set(tests[fold]) or not set(first) <= set(ids):
-            raise DataError(f"draw {draw} of fold {fold} leaves the training cases", where=where)
+        inside = set(first) <= set(ids) - set(tests[fold])
+        if not inside or len(set(first)) != len(first):
+            raise DataError(
+                f"draw {draw} of fold {fold} leaves the training cases",
+                where=where,
+                expected="training cases of the fold, each once",
+                fix="restore the committed file",
+            )
     return Split(value["dataset"], tuple(ids), tests, firsts, committed=True)
 
 
@@ -226,11 +247,31 @@ def em_training_range(
     return _ranges(named, (0, _training_stop(named)), n_sections, total, rule).train
 
 
+def _is_split(value: Any) -> bool:
+    def are_ids(values: Any) -> bool:
+        return isinstance(values, list) and bool(values) and all(isinstance(v, str) for v in values)
+
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("dataset"), str)
+        and type(value.get("cases")) is int
+        and isinstance(value.get("folds"), list)
+        and len(value["folds"]) > 1
+        and all(
+            isinstance(fold, dict)
+            and are_ids(fold.get("test"))
+            and isinstance(fold.get("draws"), list)
+            and all(are_ids(draw) for draw in fold["draws"])
+            for fold in value["folds"]
+        )
+    )
+
+
 def _em_rule(name: str, n_sections: int, rule: str) -> tuple[int, dict[str, Any], bool]:
     """Number of sections that the ranges are written for, the ranges, and what fractions count."""
     path = FOLDER / f"{name}.json"
     if path.is_file():
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path)
     elif name in registry.names("EM") and registry.get(name).ranges:
         parts = dict(zip(("train", "validation", "test"), registry.get(name).ranges, strict=True))
         named = {**parts, "train": {"100%": parts["train"]}}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 from tqdm.auto import tqdm
 
 from gtgm.datasets import em, geometry, msd, registry
@@ -17,7 +18,15 @@ from gtgm.datasets.dataset import Case, Dataset, em_case, find
 from gtgm.datasets.em_array import AbsentBlocks
 from gtgm.datasets.registry import DatasetInfo
 from gtgm.datasets.splits import em_training_range
-from gtgm.errors import DataError
+from gtgm.errors import DataError, GTGMError
+
+FAR = 10  # times the median of the dataset
+THICK = 2  # longest by shortest side of a voxel that counts as thick
+NO_ORIENTATION = (
+    "it states no orientation, qform_code and sform_code are 0",
+    "a qform or sform that says which side is left",
+    "set the orientation in the header if it is known; without, left and right are a guess",
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,16 @@ class Problem:
         tail = f" Expected: {self.expected}." if self.expected else ""
         tail += f" What to do: {self.fix}." if self.fix else ""
         return f"{self.where}: {self.what}.{tail}"
+
+
+@dataclass
+class _Facts:
+    """What the checks across cases need of one; None where it could not be read."""
+
+    case: Case
+    spacing: tuple[float, float, float] | None = None
+    content: str | None = None
+    classes: set[int] | None = None
 
 
 def verify(
@@ -72,15 +91,16 @@ def verify(
     problems += [_problem(error) for error in found.problems]
     declared = {k: found.manifest[k] for k in ("classes", "channels") if k in found.manifest}
     info = dataclasses.replace(info, **declared)
+    facts = []
     for case in tqdm(found.cases, desc=info.name, unit="case", disable=not progress):
-        _verify_case(case, info, problems)
-    return problems
+        facts.append(_verify_case(case, info, problems))
+    return [*problems, *_twice(facts), *_spacings(facts), *_absent_classes(facts, info, path)]
 
 
 def _verify_em(case: Case, info: DatasetInfo, problems: list[Problem]) -> None:
     # Grey values alone first: their problems are reported also where the labels have others.
     for labels in (False, True):
-        with warnings.catch_warnings(record=True) as caught, _collect(problems):
+        with warnings.catch_warnings(record=True) as caught, _collect(problems, case.image):
             warnings.simplefilter("always", UserWarning)
             volume = em.read_case(case, info, labels=labels)
             if labels and not volume.labels.any():
@@ -94,34 +114,88 @@ def _verify_em(case: Case, info: DatasetInfo, problems: list[Problem]) -> None:
                 problems.append(Problem(str(case.image), what, "all blocks", fix))
 
 
-def _verify_case(case: Case, info: DatasetInfo, problems: list[Problem]) -> None:
+def _verify_case(case: Case, info: DatasetInfo, problems: list[Problem]) -> _Facts:
     # Absent files are in the scan's problems already.
-    image = _check(case.image, geometry.check_image, info, problems)
-    label = _check(case.label, geometry.check_label, info, problems)
+    facts = _Facts(case)
+    image = label = None
+    if os.path.isfile(case.image):
+        with _collect(problems, case.image):
+            image, voxels = geometry.read_nifti(case.image)
+            facts.spacing = geometry.model_spacing(image.affine)
+            if not (image.header["qform_code"] or image.header["sform_code"]):
+                problems.append(Problem(str(case.image), *NO_ORIENTATION))
+            voxels = geometry.check_image(voxels, info, case.image)
+            facts.content = geometry.content_hash(geometry.in_model_axes(voxels, image.affine))
+    if case.label is not None and os.path.isfile(case.label):
+        with _collect(problems, case.label):
+            label, voxels = geometry.read_nifti(case.label)
+            facts.classes = set(np.unique(geometry.check_label(voxels, info, case.label)).tolist())
     if image is not None and label is not None:
-        with _collect(problems):
+        with _collect(problems, case.label):
             geometry.check_pair(image, label, case)
+    return facts
 
 
-def _check(
-    path: Path | None, check: Callable[..., Any], info: DatasetInfo, problems: list[Problem]
-) -> Any | None:
-    """The nibabel image of a readable file, after its voxels were checked."""
-    file = None
-    if path is not None and path.is_file():
-        with _collect(problems):
-            file, voxels = geometry.read_nifti(path)
-            check(voxels, info, path)
-    return file
+def _twice(facts: list[_Facts]) -> Iterator[Problem]:
+    """Images whose voxels are those of an earlier case: a case in training that is also tested."""
+    first: dict[str, Path] = {}
+    for each in facts:
+        if each.content is not None:
+            image = first.setdefault(each.content, each.case.image)
+            if image != each.case.image:
+                yield Problem(
+                    str(each.case.image),
+                    f"its voxels are those of {image.name}",
+                    "an image of its own for each case",
+                    "leave one of the two out, or get the right file",
+                )
+
+
+def _spacings(facts: list[_Facts]) -> Iterator[Problem]:
+    """Images whose voxels are of another magnitude, or thick along another axis, than of most."""
+    known = [each for each in facts if each.spacing is not None]
+    if not known:
+        return
+    median = np.median([each.spacing for each in known], axis=0)
+    shown = " × ".join(f"{size:g}" for size in median)
+    for each in known:
+        spacing = np.array(each.spacing)
+        far = np.abs(np.log(spacing / median)).max() > np.log(FAR)
+        thick = [sizes.max() / sizes.min() > THICK for sizes in (spacing, median)]
+        if far or (all(thick) and spacing.argmax() != median.argmax()):
+            yield Problem(
+                str(each.case.image),
+                f"its spacing is {' × '.join(f'{size:g}' for size in spacing)} mm (z, y, x)",
+                f"about {shown} mm, the median of the dataset",
+                "check unit and orientation in its header",
+            )
+
+
+def _absent_classes(facts: list[_Facts], info: DatasetInfo, path: Path) -> Iterator[Problem]:
+    """Classes in no label of the dataset; a single case may well lack one."""
+    labels = [each.classes for each in facts if each.classes is not None]
+    for number, name in enumerate(info.classes, 1):
+        if labels and not any(number in classes for classes in labels):
+            yield Problem(
+                str(path),
+                f"the class {number} {name} occurs in none of the {len(labels)} readable labels",
+                "each declared class in at least one case",
+                "check the labels of dataset.json, and that this is the whole dataset",
+            )
 
 
 @contextmanager
-def _collect(problems: list[Problem]) -> Iterator[None]:
+def _collect(problems: list[Problem], where: Path) -> Iterator[None]:
+    """Make a problem of an error; one that nobody thought of must not end the verification."""
     try:
         yield
-    except DataError as error:
+    except GTGMError as error:
         problems.append(_problem(error))
+    except Exception as error:
+        what = f"it could not be checked ({type(error).__name__}: {error})"
+        fix = "report this as a fault of the program, with the file"
+        problems.append(Problem(str(where), what, "a file that can be checked", fix))
 
 
-def _problem(error: DataError) -> Problem:
+def _problem(error: GTGMError) -> Problem:
     return Problem(str(error.where or ""), error.what, error.expected or "", error.fix or "")

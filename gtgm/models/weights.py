@@ -19,7 +19,8 @@ def read_state(path: str | Path) -> dict[str, torch.Tensor]:
     """Tensors of a safetensors file.
 
     Raises:
-        WeightsError: the file is missing, damaged or of another kind, or a tensor is not finite.
+        WeightsError: the file is missing, damaged, empty or of another kind, or a tensor is not
+            finite.
     """
     try:
         state = load_file(path)
@@ -30,6 +31,10 @@ def read_state(path: str | Path) -> dict[str, torch.Tensor]:
             expected="a safetensors file",
             fix="run the stage that writes it again; pickled weights are never opened",
         ) from error
+    if not state:
+        raise WeightsError(
+            "has no tensor", where=path, expected="weights", fix="copy the file again"
+        )
     broken = [k for k, v in state.items() if v.is_floating_point() and not v.isfinite().all()]
     if broken:
         raise WeightsError(

@@ -68,7 +68,8 @@ def affinities(
 def check_offsets(offsets: tuple[tuple[int, int, int], ...]) -> None:
     """Refuse an empty set of offsets, a zero offset, or one that is not three integers."""
     good = len(offsets) > 0 and all(
-        len(o) == 3 and all(isinstance(v, int) for v in o) and any(o) for o in offsets
+        isinstance(o, tuple | list) and len(o) == 3 and all(type(v) is int for v in o) and any(o)
+        for o in offsets
     )
     if not good:
         raise SettingsError(

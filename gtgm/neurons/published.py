@@ -7,19 +7,25 @@ scored in three ways, and a table can show all of them.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import IO
+from zipfile import BadZipFile, ZipFile
 from zlib import error as ZlibError
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
+from gtgm.datasets.guard import check_memory, check_regular
 from gtgm.errors import DataError
 from gtgm.neurons.metrics import neuron_scores
 
 #: Method of a result that scores a segmentation which others published.
 PUBLISHED = "published"
 KEY = "segmentation"
+_NPY = b"\x93NUMPY"
+# What zipfile and NumPy raise for damaged files.
+_DAMAGE = (OSError, ValueError, EOFError, RuntimeError, KeyError, TypeError, OverflowError)
 AS_IS, NEAREST, ASSIGNED = "as it is", "nearest segment", "assigned voxels"
 
 
@@ -97,30 +103,52 @@ def read_published(path: str | Path) -> np.ndarray:
     """Labels (D, H, W) of a ``.npz`` file that holds them under ``segmentation``.
 
     Raises:
-        DataError: absent, not a ``.npz`` file, damaged, without that array, or another type.
+        DataError: absent, not a ``.npz`` file, damaged, without that array, another type, or more
+            voxels than the file or the memory can hold.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError("there is no such file", where=path, fix="check the path")
     expected = f'a .npz file with an integer array "{KEY}" (D, H, W)'
+    if check_regular(path).startswith(_NPY):
+        raise DataError("it is one array, not a .npz file", where=path, expected=expected)
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            raise DataError("it is one array, not a .npz file", where=path, expected=expected)
-        with loaded:
-            names = loaded.files
-            labels = loaded[KEY] if KEY in names else None
-    except (OSError, ValueError, EOFError, RuntimeError, BadZipFile, ZlibError) as error:
+        with ZipFile(path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+            if KEY not in names:
+                raise DataError(
+                    f"it holds {', '.join(names)[:200] or 'no arrays'}",
+                    where=path,
+                    expected=expected,
+                )
+            member = archive.getinfo(f"{KEY}.npy")
+            with archive.open(member) as file:
+                _check_header(file, member.file_size, path, expected)
+            with archive.open(member) as file:
+                return np.lib.format.read_array(file, allow_pickle=False)
+    except (*_DAMAGE, BadZipFile, ZlibError) as error:
         raise DataError(
-            f"the file cannot be read ({error})",
+            f"the file cannot be read ({str(error)[:200]})",
             where=path,
             expected=expected,
             fix="download it again and compare its checksum",
         ) from error
-    if labels is None:
-        raise DataError(f"it holds {names or 'no arrays'}", where=path, expected=expected)
-    if labels.ndim != 3 or labels.dtype.kind not in "iu":
+
+
+def _check_header(file: IO[bytes], size: int, path: Path, expected: str) -> None:
+    """DataError unless an array of ``size`` bytes is what its header says, and fits into memory."""
+    version = np.lib.format.read_magic(file)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }[version]
+    shape, _, dtype = read(file)
+    if len(shape) != 3 or min(shape) < 1 or dtype.kind not in "iu":
+        raise DataError(f"{KEY} has shape {shape} and type {dtype}", where=path, expected=expected)
+    needed = math.prod(shape) * dtype.itemsize
+    if needed > size:
         raise DataError(
-            f"{KEY} has shape {labels.shape} and type {labels.dtype}", where=path, expected=expected
+            f"{KEY} declares the shape {shape}, {needed} bytes, and holds {size}",
+            where=path,
+            expected=expected,
+            fix="download it again and compare its checksum",
         )
-    return labels
+    check_memory(f"the voxels of {KEY}", needed, path, "use a machine with more memory")

@@ -19,6 +19,7 @@ from scipy.sparse.csgraph import connected_components, dijkstra, minimum_spannin
 from scipy.spatial import cKDTree
 from skimage.morphology import skeletonize
 
+from gtgm.datasets.guard import check_regular
 from gtgm.errors import DataError, SettingsError
 from gtgm.neurons.metrics import check_resolution
 
@@ -127,15 +128,16 @@ def read_swc(path: str | Path, unit_nm: float = 1.0) -> Skeleton:
         unit_nm: nm per unit of the file, which does not say it; 1000 if it is in µm.
     Raises:
         DataError: absent, not text, a line that is not such a node, an id that occurs twice, a
-            parent that does not exist, or no node.
+            parent that does not exist, nodes in a ring, or no node.
     Source: Cannon et al. 1998.
     """
     path = Path(path)
+    check_regular(path)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"the file cannot be read ({error})", where=path, expected="an SWC text file"
+            f"the file cannot be read ({error})"[:200], where=path, expected="an SWC text file"
         ) from error
     rows: dict[int, int] = {}
     nodes, parents = [], []
@@ -160,14 +162,22 @@ def read_swc(path: str | Path, unit_nm: float = 1.0) -> Skeleton:
             continue
         if parent not in rows or parent == name:
             raise DataError(
-                f"node {name} has parent {parent}",
+                f"node {name} has parent {parent}"[:200],
                 where=path,
                 expected="the id of another node of the file, or −1 for a root",
             )
         edges.append((rows[name], rows[parent]))
-    return Skeleton(
-        np.array(nodes, dtype=float) * unit_nm, np.array(edges, dtype=np.int64).reshape(-1, 2)
-    )
+    pairs = np.array(edges, dtype=np.int64).reshape(-1, 2)
+    joined = coo_array((np.ones(len(pairs)), tuple(pairs.T)), shape=(len(nodes), len(nodes)))
+    # Every node but the roots has one parent, so that a part without a root is a ring.
+    if connected_components(joined, directed=False)[0] != len(nodes) - len(pairs):
+        raise DataError(
+            "some nodes are parents of each other in a ring",
+            where=path,
+            expected="trees, each with a root (parent −1)",
+            fix="cut the ring at one node",
+        )
+    return Skeleton(np.array(nodes, dtype=float) * unit_nm, pairs)
 
 
 def read_skeletons(folder: str | Path, unit_nm: float = 1.0) -> dict[int, Skeleton]:

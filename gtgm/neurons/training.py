@@ -82,7 +82,7 @@ class NeuronSettings:
             raise SettingsError(f"is {self.ema}", where="ema", expected="at least 0, below 1")
         if self.learning_rate <= 0:
             raise SettingsError(f"is {self.learning_rate}", where="learning_rate", expected="> 0")
-        if len(self.patch) != 3 or min(self.patch) < 1:
+        if len(self.patch) != 3 or not all(type(p) is int and p > 0 for p in self.patch):
             raise SettingsError(
                 f"is {self.patch}", where="patch", expected="three positive sizes (z, y, x)"
             )

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from gtgm import paths
 from gtgm.at_work import RESULT, once
 from gtgm.errors import ResultError
-from gtgm.models.encoder import read_state
+from gtgm.models.weights import read_state
 from gtgm.results import Result, load_result, measure
 from gtgm.rich import facts_html, pairs_html
 from gtgm.settings import EMBEDDED

@@ -23,6 +23,7 @@ from gtgm.intensity import normalise
 from gtgm.models.segmenter import divisible_patch, load_segmenter, save_segmenter
 from gtgm.results import Result, load_result, measure
 from gtgm.settings import FinetuneSettings
+from gtgm.stages.disjoint import check_cases
 from gtgm.stages.examples import keep_example
 from gtgm.stages.pretraining import encoder_identity, pretrain
 from gtgm.stages.record import record
@@ -64,12 +65,8 @@ def _finetune(
     labelled = split.labelled(study.fold, fraction, draw)
     test = split.test(study.fold)
     _read_everything(study, dataset, labelled + test)
-    encoder = None
-    if methods.get(method).pretrains:
-        pretrained = pretrain(study)
-        if not study.settings("pretrain").include_test:
-            study.assert_disjoint(dataset, pretrained.result.data["cases"])
-        encoder = pretrained.folder
+    pretrained = pretrain(study) if methods.get(method).pretrains else None
+    disjoint = check_cases(study, dataset, labelled, test, pretrained)
     with measure() as used:
         patch = working_patch(study, dataset)
         about = describe_model(study, info, settings, patch)
@@ -95,7 +92,7 @@ def _finetune(
             lambda case: read((dataset, case)),
             patch,
             folder,
-            encoder,
+            pretrained and pretrained.folder,
             study.seed + 1000 * draw,
             score,
             study.settings("pretrain").sizes,
@@ -118,6 +115,7 @@ def _finetune(
         draw=draw,
         n_train=len(labelled),
         n_test=len(test),
+        disjoint=disjoint,
         metrics=rows,
         summary=summary,
         curves=trained.curves,

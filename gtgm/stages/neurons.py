@@ -25,6 +25,7 @@ from gtgm.neurons.metrics import neuron_scores, without_borders
 from gtgm.neurons.segment import predict_affinities
 from gtgm.neurons.training import NeuronSettings, patch_for, train_affinities
 from gtgm.results import Result, load_result, measure
+from gtgm.stages.disjoint import check_sections
 from gtgm.stages.examples import keep_example
 from gtgm.stages.pretraining import encoder_identity, pretrain
 from gtgm.stages.record import record
@@ -108,7 +109,8 @@ def _run_neurons(
     draw: int,
 ) -> None:
     volume, ranges = study.em_volume(dataset), study.sections(dataset, fraction)
-    encoder = pretrain(study).folder if methods.get(method).pretrains else None
+    pretrained = pretrain(study) if methods.get(method).pretrains else None
+    encoder = pretrained and pretrained.folder
     device = make_accelerator("no").device
     settings = dataclasses.replace(settings, seed=study.seed + 1000 * draw)
     torch.manual_seed(settings.seed)
@@ -213,6 +215,7 @@ def _run_neurons(
         draw=draw,
         n_train=ranges.train[1] - ranges.train[0],
         n_test=ranges.test[1] - ranges.test[0],
+        disjoint=check_sections(study, ranges, pretrained),
         metrics=rows,
         summary=summary,
         curves={

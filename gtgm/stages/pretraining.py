@@ -119,6 +119,7 @@ def _pretrain(study: Study, folder: Path) -> None:
             study.pool_hashes(captions.cases),
             f"pretrain {' '.join(study.datasets)}",
             method=study.method,
+            contents=study.pool_contents(captions.cases),
             n_train=trained.n_train,
             n_test=trained.n_held_out,
             summary=summary,

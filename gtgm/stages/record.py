@@ -25,6 +25,8 @@ def record(
     cases: dict[str, str],
     command: str,
     first: Callable[[Result], Any] | None = None,
+    contents: dict[str, str] | None = None,
+    disjoint: dict[str, Any] | None = None,
     **fields: Any,
 ) -> Result:
     """Write a run's result.
@@ -38,6 +40,8 @@ def record(
         settings: dataclass or plain values.
         cases: id → SHA-256 of every case that was read.
         command: the options that run this stage again, after ``gtgm``.
+        contents: ``dataset/case`` → hash of its intensities, of cases that were pretrained on.
+        disjoint: what was checked of training and test cases (:mod:`gtgm.stages.disjoint`).
         first: see :func:`gtgm.results.save_result`.
         fields: others of :class:`gtgm.results.Result`.
     """
@@ -54,6 +58,8 @@ def record(
     # The digest of the folder stands for everything else that makes the run what it is.
     identity += [study.profile, path.parent.name.rpartition("-")[2]]
     sources = {o.source for o in opened}
+    checked = {"contents": contents, "disjoint": disjoint}
+    checked = {name: value for name, value in checked.items() if value is not None}
     unit = os.environ.get("GTGM_UNIT")
     values = settings if isinstance(settings, dict) else to_dict(settings)
     return save_result(
@@ -70,7 +76,7 @@ def record(
             "fold": study.fold,
             "seed": study.seed,
             "settings": values | ({"changes": study.changes} if study.changes else {}),
-            "data": {"root": ", ".join(o.root.name for o in opened), "cases": cases},
+            "data": {"root": ", ".join(o.root.name for o in opened), "cases": cases, **checked},
             "wall_seconds": round(used.wall_seconds, 1),
             "peak_memory_gb": round(used.peak_memory_gb, 2),
             "notebook": f"executed/{unit}.ipynb" if unit else None,

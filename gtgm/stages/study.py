@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from gtgm.datasets import em, registry
 from gtgm.datasets.dataset import Dataset, bytes_on_disk, case_hashes, open_dataset
 from gtgm.datasets.geometry import Volume, load_volume
 from gtgm.datasets.splits import EMRanges, Split, em_ranges, em_training_range, load_split
-from gtgm.errors import DataError, SettingsError
+from gtgm.errors import SettingsError
 from gtgm.figure_data import write_figure_data
 from gtgm.figures import save_figure
 from gtgm.hashing import settings_hash
@@ -117,7 +117,7 @@ class Study:
         other = replace(self, method=method, **others)
         if other == self:
             return self
-        for shared in ("_opened", "_volumes", "_em"):
+        for shared in ("_opened", "_contents", "_volumes", "_em"):
             other.__dict__[shared] = getattr(self, shared)
         return other
 
@@ -252,29 +252,31 @@ class Study:
             for case, digest in self.hashes(name, cases).items()
         }
 
-    def assert_disjoint(self, name: str, trained: dict[str, str]) -> None:
-        """Refuse to go on if a test case of the fold, by content, is among ``trained``.
+    def contents(self, name: str, cases: Iterable[str]) -> dict[str, str]:
+        """Hash of each case's intensities, see :class:`gtgm.datasets.geometry.Volume`.
 
-        Args:
-            name: dataset whose test cases are compared.
-            trained: name → SHA-256 of every case that pretraining read.
+        What was read before, in whatever spacing, is not read again.
         """
-        if self.open(name).info.format == "cremi":
-            return  # one file; its section ranges are asserted to be disjoint
-        tested = self.hashes(name, self.split(name).test(self.fold))
-        known = {digest: case for case, digest in trained.items()}
-        leaked = [f"{case} = {known[digest]}" for case, digest in tested.items() if digest in known]
-        if leaked:
-            raise DataError(
-                f"{len(leaked)} test case(s) of fold {self.fold} were pretrained on: "
-                + ", ".join(leaked[:3]),
-                where=name,
-                expected="pretraining on training cases only",
-                fix="remove the duplicates, or name the leak: pretrain.include_test=true",
-            )
+        for case in cases:
+            if (name, case) not in self._contents:
+                self.volume(name, case)
+        return {case: self._contents[name, case] for case in cases}
+
+    def pool_contents(self, pool: dict[str, list[str]]) -> dict[str, str]:
+        """The same of every CT and MRI case of a pool, by ``dataset/case``."""
+        return {
+            f"{name}/{case}": content
+            for name, cases in pool.items()
+            if self.open(name).info.format == "msd"
+            for case, content in self.contents(name, cases).items()
+        }
 
     @cached_property
     def _opened(self) -> dict[str, Dataset]:
+        return {}
+
+    @cached_property
+    def _contents(self) -> dict[tuple[str, str], str]:
         return {}
 
     @cached_property
@@ -282,7 +284,9 @@ class Study:
         def load(key: tuple[str, str, tuple[float, ...] | None]) -> Volume:
             name, case, spacing = key
             dataset = self.open(name)
-            return load_volume(dataset.case(case), dataset.info, spacing)
+            volume = load_volume(dataset.case(case), dataset.info, spacing)
+            self._contents[name, case] = volume.content
+            return volume
 
         return VolumeCache(load, lambda v: v.image.nbytes)
 

@@ -117,6 +117,14 @@ class CaptionStore:
                     fix="generate them first (gtgm caption)",
                 )
             rows = _parse(path)
+            others = {row["case"] for row in rows} - {case_id}
+            if others:
+                raise DataError(
+                    f"it has captions of another case, {sorted(others)[0]!r}",
+                    where=path,
+                    expected=f"captions of {case_id!r} alone",
+                    fix=_AGAIN,
+                )
             self._cache[case_id] = rows, np.array([row["origin"] for row in rows])
         return self._cache[case_id]
 
@@ -137,8 +145,9 @@ def _parse(path: Path) -> list[Row]:
         where = f"{path}, line {number}"
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"this is not JSON ({error.msg})", where=where, fix=_AGAIN) from error
+        except (ValueError, RecursionError) as error:
+            reason = getattr(error, "msg", error)
+            raise DataError(f"this is not JSON ({reason})", where=where, fix=_AGAIN) from error
         _check(row, where)
         rows.append(row)
     if not rows:
@@ -153,6 +162,7 @@ def _check(row: Any, where: str) -> None:
     wrong = "is no JSON object"
     if isinstance(row, dict):
         bad = [k for k in _TRIPLES if not _is_triple(row.get(k))]
+        bad += ["size"] if "size" not in bad and 0 in row["size"] else []
         bad += [k for k in _NUMBERS if not _is_count(row.get(k))]
         bad += [k for k in _TEXTS if not isinstance(row.get(k), str)]
         bad += ["text"] if isinstance(row.get("text"), str) and not row["text"].strip() else []
@@ -168,7 +178,7 @@ def _check(row: Any, where: str) -> None:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 31
 
 
 def _is_triple(value: Any) -> bool:

@@ -84,11 +84,14 @@ def write(name: str, folder: str | Path, cases: int = 10, seed: int = 0) -> Path
             return path
         generator = ct if info.modality == "CT" else mri
         new = paths.make_folder(path.with_name(paths.temporary_name(path)))
-        files.write_msd(new, info, cases, lambda i: generator.case(name, rng(i)))
-        paths.write_json(new / MARKER, marker)
-        if path.exists():
-            shutil.rmtree(path)
-        new.rename(path)
+        try:
+            files.write_msd(new, info, cases, lambda i: generator.case(name, rng(i)))
+            paths.write_json(new / MARKER, marker)
+            if path.exists():
+                shutil.rmtree(path)
+            new.rename(path)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
     return path
 
 
