@@ -1,13 +1,18 @@
-"""``gtgm doctor``: the first thing to paste into a report of a problem.
+"""``gtgm doctor``: what of this machine matters to the project.
 
-``python -m gtgm.cli_doctor`` does the same without the packages that ``gtgm`` itself needs.
+It needs few packages, so that it can say which others are missing (:mod:`gtgm.__main__`).
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
+
+ABOUT = (
+    "say what of this machine matters to the project, with advice; exit code 1 if "
+    "`make reproduce` would fail"
+)
+EXAMPLE = "gtgm doctor --data data"
 
 
 def add_command(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -16,21 +21,18 @@ def add_command(command: Callable[..., argparse.ArgumentParser]) -> None:
     Args:
         command: makes a parser from a name, the function that runs, a sentence and an example.
     """
-    _options(
-        command(
-            "doctor",
-            _doctor,
-            "say what of this machine matters to the project, with advice; exit code 1 if "
-            "`make reproduce` would fail",
-            "gtgm doctor --data data\n"
-            "  python -m gtgm.cli_doctor --data data   # also where packages are missing",
-        )
-    )
+    _options(command("doctor", _doctor, ABOUT, EXAMPLE))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point of ``python -m gtgm.cli_doctor``; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m gtgm.cli_doctor", allow_abbrev=False)
+    """Run it without the rest of the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="gtgm doctor",
+        description=ABOUT,
+        epilog=f"example:\n  {EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     _options(parser)
     return _doctor(parser.parse_args(arguments))
 
@@ -48,7 +50,3 @@ def _doctor(options: argparse.Namespace) -> int:
     lines = doctor.examine(options.data, options.runs, not options.no_network)
     print(doctor.as_json(lines) if options.json else doctor.as_text(lines))
     return 1 if any(line.stops for line in lines) else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

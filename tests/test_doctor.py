@@ -384,7 +384,7 @@ def test_it_starts_without_the_packages_of_the_project(tmp_path: Path) -> None:
     for name in ("torch", "monai", "transformers", "numpy", "psutil", "jupyter_client"):
         (tmp_path / f"{name}.py").write_text(f"raise ImportError('no {name} here')\n")
     done = subprocess.run(
-        [sys.executable, "-m", "gtgm.cli_doctor", "--no-network", "--json"],
+        [sys.executable, "-m", "gtgm", "doctor", "--no-network", "--json"],
         env={"PYTHONPATH": f"{tmp_path}:{paths.ROOT}", "GTGM_RUNS": str(tmp_path / "runs")},
         capture_output=True,
         text=True,
