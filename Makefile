@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 
-.PHONY: reproduce test notebooks lab lint newest clean
+.PHONY: reproduce test reliability notebooks lab lint newest clean
 
 reproduce: $(READY)  ## all tables and figures; ARGS="--data DIR --tables mri" and others
 	$(BIN)/gtgm reproduce $(ARGS)
@@ -14,6 +14,10 @@ reproduce: $(READY)  ## all tables and figures; ARGS="--data DIR --tables mri" a
 test: export OMP_NUM_THREADS ?= 1
 test: $(READY)  ## unit tests and notebooks
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+reliability: export OMP_NUM_THREADS ?= 1
+reliability: $(READY)  ## the tests that try to break things, and their table in docs/reliability.md
+	$(BIN)/python -m pytest -n 2 --dist loadfile --write-reliability $$(grep -l 'evidence(' tests/test_*.py)
 
 notebooks: export GTGM_ALL_NOTEBOOKS := 1
 notebooks: export OMP_NUM_THREADS ?= 1

@@ -112,8 +112,9 @@ def _hardware() -> dict[str, Any]:
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": cores(),
+        "threads": torch.get_num_threads(),
         "ram_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "gpu": ", ".join(gpus) or None,
     }
@@ -126,7 +127,8 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The processor as the system calls it."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

@@ -7,12 +7,13 @@ else; ``make reliability`` writes it anew.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 
 import pytest
 
 from gtgm import paths
-from gtgm.markup import between
+from gtgm.markup import between, markdown_table
 
 PAGE = paths.ROOT / "docs" / "reliability.md"
 MARKS = ("<!-- evidence:begin -->", "<!-- evidence:end -->")
@@ -20,6 +21,7 @@ PROPERTY = "evidence"
 #: Section → what the page calls it, and what held means there.
 SECTIONS = {
     "kill": ("Killed (SIGKILL), started again", "same numbers and weights as without the kill"),
+    "repeat": ("Repeated in another process", "the same bytes in every file"),
     "fault": ("Faults injected", "said clearly, nothing lost, nothing half taken for whole"),
     "input": ("Bad inputs", "refused with file and reason"),
     "archive": ("Downloads and archives", "refused, repeated or continued as it should be"),
@@ -59,23 +61,25 @@ class Evidence:
 
 
 def render(tried: Tried) -> str:
-    """The table, and below it everything that was tried, by section and kind."""
+    """A table of the sections, and below it, by kind, everything that was tried."""
     kinds: dict[str, dict[str, dict[str, bool]]] = defaultdict(lambda: defaultdict(dict))
     for (section, kind, name), held in sorted(tried.items()):
         kinds[section][kind][name] = held
-    lines = ["| tried | of | number | held | held means |", "| --- | --- | --- | --- | --- |"]
+    rows, lists = [], []
     for section, (title, means) in SECTIONS.items():
-        for kind, names in kinds[section].items():
-            lines.append(f"| {title} | {kind} | {len(names)} | {sum(names.values())} | {means} |")
         every = [held for names in kinds[section].values() for held in names.values()]
-        lines.append(f"| **{title}** | **all** | **{len(every)}** | **{sum(every)}** | |")
-    for section, (title, _) in SECTIONS.items():
-        lines += ["", "<details>", f"<summary>{title}: each one</summary>", ""]
+        rows.append([title, str(len(every)), str(sum(every)), means])
+        lists += ["", "<details>", f"<summary>{title}: each of the {len(every)}</summary>", ""]
         for kind, names in kinds[section].items():
-            shown = "; ".join(n if held else f"{n} (**did not hold**)" for n, held in names.items())
-            lines.append(f"- **{kind}**: {shown}")
-        lines += ["", "</details>"]
-    return "\n".join([*lines, ""])
+            shown = "; ".join(n if held else f"{n} (did not hold)" for n, held in names.items())
+            lists.append(f"- **{kind}** ({sum(names.values())} of {len(names)}): {_plain(shown)}")
+        lists += ["", "</details>"]
+    return "\n".join([markdown_table(["", "tried", "held", "held means"], rows), *lists, ""])
+
+
+def _plain(text: str) -> str:
+    """Text in which Markdown finds no marks."""
+    return re.sub(r"([\\`*_\[\]<>|~$])", r"\\\1", text)
 
 
 def _page() -> str:

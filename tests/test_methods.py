@@ -227,7 +227,7 @@ def test_two_processes_equal_one_on_the_joined_batch(free_port):
 def test_the_method_of_the_readme_is_one_file_and_one_line(tmp_path):
     """In a copy of the package, since methods are found when it is imported."""
     shutil.copytree(ROOT / "gtgm", tmp_path / "gtgm", ignore=shutil.ignore_patterns("__pycache__"))
-    part = (ROOT / "README.md").read_text(encoding="utf-8").split("- **A method**", 1)[1]
+    part = (ROOT / "docs" / "adding.md").read_text(encoding="utf-8").split("- **A method**", 1)[1]
     snippet = textwrap.dedent(re.search(r"```python\n(.*?)```", part, re.S).group(1))
     package = tmp_path / "gtgm" / "methods"
     (package / "mine.py").write_text(snippet, encoding="utf-8")

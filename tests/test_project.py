@@ -102,12 +102,16 @@ def test_notebook_is_committed_with_its_outputs(name):
     assert not re.search(r"/(home|root|work|tmp)/", json.dumps(outputs))
 
 
-def test_the_readme_names_commands_that_exist():
-    text = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_pages_name_commands_and_files_that_exist(page):
+    text = page.read_text(encoding="utf-8")
     for target in re.findall(r"(?:^|`)make (\w+)", text, re.M):
         assert f"\n{target}:" in (ROOT / "Makefile").read_text(), target
     parser = make_parser()
     for line in re.findall(r"^gtgm (.*?)(?:\s+#.*)?$", text, re.M):
         parser.parse_args(shlex.split(line))
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
-        assert (ROOT / link).exists(), link
+        assert (page.parent / link).exists(), link

@@ -17,7 +17,7 @@ def devices() -> Iterator[Line]:
     from gtgm import provenance
 
     cores = provenance.cores()
-    yield ok(f"CPU {provenance._cpu_name()}, {cores} cores may be used")
+    yield ok(f"CPU {provenance.cpu_name()}, {cores} cores may be used")
     allowed, _ = container_limits()
     if allowed is not None and allowed < cores:
         threads = max(1, int(allowed) // 2)
