@@ -90,7 +90,7 @@ def explained(where: str | Path | None = None) -> Iterator[None]:
 
 def _explanation(error: Exception, where: str | Path | None) -> GTGMError | None:
     text = str(error)
-    first = text.strip().splitlines()[0] if text.strip() else type(error).__name__
+    first = (text.strip().splitlines() or [type(error).__name__])[0].split(". ")[0]
     lost = _WORKER.search(text)
     if lost:
         return ResourceError(

@@ -37,10 +37,13 @@ def environment() -> Iterator[Line]:
 
 def kernel() -> Iterator[Line]:
     """JupyterLab, and the Python that notebooks get."""
-    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
-
     from gtgm import versions
 
+    try:
+        from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+    except ImportError:
+        yield problem("Jupyter is missing", "install what `packages` lists below")
+        return
     try:
         command = KernelSpecManager().get_kernel_spec("python3").argv[0]
     except NoSuchKernel:
