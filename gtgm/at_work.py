@@ -1,80 +1,54 @@
-"""One process at a time in the folder of a run."""
+"""One process at a time in the folder of a run, and the work of a run done once."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-from gtgm import paths
-from gtgm.batch.lock import PATIENCE, take
 from gtgm.device import process_state
-from gtgm.faults import explained, storage_error
+from gtgm.errors import SettingsError
+from gtgm.faults import explained
+from gtgm.lock import held
+from gtgm.loop import remove_checkpoint
 
 RESULT = "result.json"
-LOCK = ".lock"
 
 
 def once(folder: str | Path, work: Callable[[], object], together: bool = False) -> None:
     """Do the work of a run, unless its result is there; if it is being done, wait for it.
 
+    A checkpoint in the folder is kept until the result is there: what comes behind the training
+    may fail, too. What a library says about memory or workers is put in words.
+
     Args:
-        folder: of the run; ``work`` leaves ``result.json`` in it, last.
-        work: makes the run.
-        together: all processes of ``accelerate launch`` do it.
-
-    Raises:
-        StorageError, ResourceError: see :func:`at_work`, and what ``work`` raises.
-    """
-    done = Path(folder) / RESULT
-    if done.exists():
-        return
-    with at_work(folder):
-        if together:  # all of them look now that the main one holds the folder
-            process_state().wait_for_everyone()
-        if not done.exists():
-            work()
-
-
-@contextlib.contextmanager
-def at_work(folder: str | Path) -> Iterator[None]:
-    """Be the only one that writes in a run's folder; wait for another one that came first.
-
-    What a library says about memory or workers is put in words. Of the processes of
-    ``accelerate launch``, the main one holds the folder.
+        folder: of the run. One with ``result.json``, which is not read, is finished.
+        work: makes the run; leaves ``result.json``, last.
+        together: all processes of ``accelerate launch`` do it, and the main one holds the folder.
 
     Raises:
         StorageError: the folder cannot be made or written in.
         ResourceError: memory ended, or a worker is gone.
+        SettingsError: several processes, of which ``accelerate launch`` is one, want the folder.
     """
+    folder, state = Path(folder), process_state()
+    done, several = folder / RESULT, together and state.num_processes > 1
+    if done.exists() and not several:
+        return
     with explained(folder):
-        if process_state().is_main_process:
-            with held(Path(folder)):
-                yield
-        else:
-            yield
+        if not state.is_main_process:
+            _join(done, work, together)
+            return
+        with held(folder, wait=not several) as alone:
+            if not alone:  # the other processes would wait, and give up
+                raise SettingsError(
+                    "another process works there", where=folder, fix="wait until it has finished"
+                )
+            _join(done, work, together)
+            remove_checkpoint(folder)
 
 
-@contextlib.contextmanager
-def held(folder: Path, name: str = "") -> Iterator[None]:
-    """Hold a folder's lock, waiting for it if need be, and delete what killed writers left there.
-
-    Args:
-        folder: made if it is absent.
-        name: of the file or folder in it that is written; empty for everything.
-
-    Raises:
-        StorageError: the folder cannot be made or written in.
-    """
-    path = paths.make_folder(folder) / (f".{name}{LOCK}" if name else LOCK)
-    try:
-        file = path.open("a")
-    except OSError as error:
-        raise storage_error(error, path) from error
-    with file:
-        if not take(file.fileno(), PATIENCE):
-            print(f"waiting   {folder / name}: another process works there", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        paths.sweep(folder, name)
-        yield
+def _join(done: Path, work: Callable[[], object], together: bool) -> None:
+    if together:  # all of them look now that the main one holds the folder
+        process_state().wait_for_everyone()
+    if not done.exists():
+        work()

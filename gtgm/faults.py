@@ -15,13 +15,13 @@ from pathlib import Path
 
 from gtgm.errors import GTGMError
 
-AGAIN = "start the same command again, which continues from the last checkpoint"
+AGAIN = "start the same command again, which continues where it can"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how Rust, of safetensors, names errno
 _TORCH_WRITER = "inline_container.cc"  # torch.save, whatever the reason
 _MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "Unable to allocate")
-_SHARED_MEMORY = ("unable to write to file </torch", "shared memory", "bus error")
+_SHARED_MEMORY = ("</torch_", "/dev/shm", "Bus error")
 _WORKER = re.compile(r"DataLoader worker \(pid\(?s?\)? [\d, ]+\)")
 
 
@@ -33,15 +33,26 @@ class ResourceError(GTGMError):
     """Memory has ended, or a process that was needed is gone."""
 
 
-def storage_error(error: BaseException, path: Path) -> StorageError | None:
-    """The error of a file that could not be written; None if ``error`` is about something else."""
+def storage_error(
+    error: BaseException, path: Path, temporary: Path | None = None
+) -> StorageError | None:
+    """The error of a file that could not be written; None if ``error`` is about something else.
+
+    Args:
+        error: that a library or the system raised.
+        path: that was to be written.
+        temporary: what stood for it meanwhile.
+    """
     if isinstance(error, OSError):
+        named = {path, temporary, *path.parents}
+        if error.errno == errno.ENOMEM or (error.filename and Path(error.filename) not in named):
+            return None
         number, text = error.errno, error.strerror or str(error)
     else:
         text = str(error)
-        named = _OS_ERROR.search(text)
-        number = int(named[1]) if named else None
-        if not named and _TORCH_WRITER not in text:
+        rust = _OS_ERROR.search(text)
+        number = int(rust[1]) if rust else None
+        if not rust and _TORCH_WRITER not in text:
             return None
     where = next(p for p in (path.parent, *path.parent.parents) if p.exists())
     free = shutil.disk_usage(where).free
@@ -50,7 +61,8 @@ def storage_error(error: BaseException, path: Path) -> StorageError | None:
             f"cannot be written: the disk is full ({free / 1e9:.2f} GB free)",
             where=path,
             expected="room for the file; nothing that was there before is lost",
-            fix=f"free some space, or name a larger disk in GTGM_RUNS or --runs; then {AGAIN}",
+            fix="free some space, or name a folder on a larger disk (of runs: GTGM_RUNS or "
+            f"--runs); then {AGAIN}",
         )
     if number in _FORBIDDEN:
         why = "the folder is read-only" if number == errno.EROFS else "you may not write there"
@@ -58,7 +70,7 @@ def storage_error(error: BaseException, path: Path) -> StorageError | None:
             f"cannot be written: {why}",
             where=path,
             expected="a folder that you may write in",
-            fix="change its permissions, or name another one in GTGM_RUNS or --runs",
+            fix="change its permissions, or name another one (of runs: GTGM_RUNS or --runs)",
         )
     return StorageError(
         f"cannot be written ({text.splitlines()[0]})",
@@ -106,7 +118,8 @@ def _explanation(error: Exception, where: str | Path | None) -> GTGMError | None
             expected="room in /dev/shm for what workers hand over",
             fix=f"set workers=0, or give the container more shared memory; {AGAIN}",
         )
-    if isinstance(error, MemoryError) or any(sign in text for sign in _MEMORY):
+    no_memory = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    if no_memory or isinstance(error, MemoryError) or any(sign in text for sign in _MEMORY):
         device = "the GPU's memory" if "CUDA" in text or "HIP" in text else "memory"
         return ResourceError(
             f"{device} has ended ({first})",
@@ -115,6 +128,8 @@ def _explanation(error: Exception, where: str | Path | None) -> GTGMError | None
             fix="set chunk=1 (fine-tuning on a GPU: --memory 8), a smaller batch or patch, or "
             f"volumes=disk; other programs may use the memory too. Then {AGAIN}",
         )
-    if isinstance(error, OSError) and error.errno in (*_FULL, *_FORBIDDEN) and error.filename:
+    # What may not be read is also forbidden, so that this alone says nothing about writing.
+    refused = (*_FULL, errno.EROFS)
+    if isinstance(error, OSError) and error.errno in refused and error.filename:
         return storage_error(error, Path(error.filename))
     return None

@@ -161,7 +161,6 @@ def finetune(
                 curves["selected"].append([done, parts["best"].offer(network, score(network))])
             if accelerator.is_main_process:
                 loop.save_checkpoint(folder, key, done, curves, **parts)
-    loop.remove_checkpoint(folder)
     if settings.select_on_test:
         network.load_state_dict(parts["best"].weights)
         return Finetuned(network, curves)

@@ -120,5 +120,5 @@ def steps(start: int, stop: int, label: str, show: bool = True) -> Iterator[int]
 
 
 def remove_checkpoint(folder: str | Path) -> None:
-    """Delete the checkpoint of a finished run."""
+    """Delete the checkpoint of a run whose result is written."""
     (Path(folder) / CHECKPOINT).unlink(missing_ok=True)

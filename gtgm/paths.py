@@ -73,7 +73,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     except GTGMError:
         raise
     except Exception as error:  # each library reports a full disk in its own way
-        explanation = storage_error(error, path)
+        explanation = storage_error(error, path, temporary)
         if explanation is None:
             raise
         raise explanation from error
@@ -87,7 +87,7 @@ def sweep(folder: Path, name: str = "") -> None:
     """Delete what killed processes left, in a folder and below it, of files whose names begin with
     ``name`` and that they were writing.
 
-    Only where nobody else writes: see :func:`gtgm.at_work.held`.
+    Only where nobody else writes: see :func:`gtgm.lock.held`.
     """
     patterns = [f".{glob.escape(name)}*{_MARK}*", *([] if name else [_SAFETENSORS])]
     for left in [left for pattern in patterns for left in folder.rglob(pattern)]:

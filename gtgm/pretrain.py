@@ -155,7 +155,6 @@ def pretrain(
         save_pretrained(model.encoder, folder, held_out=after, steps=settings.steps)
         if text is not None:
             _save_heads(model, folder)
-        loop.remove_checkpoint(folder)
     return Pretrained(folder, len(training), len(held_out), curves, before, after)
 
 

@@ -66,7 +66,7 @@ def build_report(run_folder: str | Path, results: Iterable[Result], out: str | P
         results=[_run(r) for r in results],
         phantoms=_titles(r for r in results if r.source == "phantom"),
         notices=[registry.get(name) for name in _names(r for r in results if r.source == "real")],
-        leaks=[r.id for r in results if _leaks(r)],
+        leaks=[f"{r.id} ({', '.join(r.leaks)})" for r in results if r.leaks],
         hardware=sorted({machine_name(r.hardware) for r in results if r.hardware}),
         commits=sorted({r.commit for r in results if r.commit}),
         seconds=sum(r.wall_seconds or 0 for r in results),
@@ -180,14 +180,6 @@ def _export_notebooks(
             }
         )
     return rows
-
-
-def _leaks(result: Result) -> bool:
-    """Whether test cases were let in; results of before this was noted have settings alone."""
-    noted = result.data.get("disjoint", {}).get("leaks", [])
-    return bool(
-        noted or result.settings.get("include_test") or result.settings.get("select_on_test")
-    )
 
 
 def _run(result: Result) -> dict[str, Any]:

@@ -109,6 +109,14 @@ class Result:
             for name, value in changed.items()
         )
 
+    @property
+    def leaks(self) -> list[str]:
+        """Settings that let test cases in; results of before this was noted have some of them."""
+        if "disjoint" in self.data:
+            return list(self.data["disjoint"]["leaks"])
+        names = {"include_test": "pretrain.", "select_on_test": "finetune."}
+        return [stage + name for name, stage in names.items() if self.settings.get(name)]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values in the order of the schema."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

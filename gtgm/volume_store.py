@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from gtgm import paths
-from gtgm.at_work import held
 from gtgm.errors import DataError
 from gtgm.hashing import settings_hash
+from gtgm.lock import held
 
 #: Part of every key: stored volumes of another version are made anew.
 VERSION = 1

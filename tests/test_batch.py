@@ -75,8 +75,10 @@ def test_a_notebook_that_fails_is_kept_under_another_name(notebook: Path, tmp_pa
 
 
 def test_a_batch_survives_failure_and_kill_and_runs_nothing_twice(
-    notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evidence
 ) -> None:
+    evidence("kill", "batch", "while one of its notebooks runs")
+    evidence("fault", "two at once in one folder", "a batch")
     run, go = tmp_path / "run", tmp_path / "go"
 
     def unit(name: str, *needs: str, **parameters) -> Unit:

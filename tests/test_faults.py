@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import resource
 import shutil
@@ -19,6 +20,7 @@ from safetensors.torch import save_file
 
 from gtgm import paths
 from gtgm.faults import ResourceError, StorageError, explained, storage_error
+from gtgm.lock import held
 
 TENSOR = torch.zeros(100_000)
 
@@ -180,3 +182,41 @@ def test_two_at_once_do_the_work_once(whole, tmp_path, stage, evidence):
         process.join(300)
     assert [process.exitcode for process in both] == [0, 0]
     assert kills.outputs(runs) == kills.outputs(whole(stage))
+
+
+def test_workers_that_live_on_hold_no_lock(tmp_path, evidence):
+    """A notebook keeps the traceback of a failed cell, and with it the workers."""
+    evidence("fault", "folder", "workers of a failed run that live on")
+    context = multiprocessing.get_context("fork")
+    ended = context.Event()
+    with pytest.raises(RuntimeError), held(tmp_path):
+        worker = context.Process(target=ended.wait)
+        worker.start()
+        raise RuntimeError
+    with held(tmp_path, wait=False) as alone:
+        assert alone and worker.is_alive()
+        with held(tmp_path, wait=False) as second:
+            assert not second
+    ended.set()
+    worker.join()
+
+
+def test_a_disk_without_locks_is_warned_of(tmp_path, monkeypatch, evidence):
+    evidence("fault", "folder", "a disk without locks")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("gtgm.lock.fcntl.flock", refuse)
+    with pytest.warns(UserWarning, match="no locks"), held(tmp_path) as alone:
+        assert alone
+
+
+def test_a_file_that_may_not_be_read_is_not_called_unwritable(tmp_path):
+    problem = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "scan.nii.gz"))
+    with pytest.raises(PermissionError), explained(), paths.atomic(tmp_path / "new"):
+        raise problem
+    with pytest.raises(FileNotFoundError), paths.atomic(tmp_path / "new") as temporary:
+        shutil.copyfile(tmp_path / "absent", temporary)
+    with pytest.raises(ResourceError, match="memory has ended"), explained():
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")

@@ -28,7 +28,7 @@ POINTS = {
         "before the result": "write result.json 1 begun",
     },
     "pretraining": {
-        "in the second step": "call gtgm.pretrain make_view 4",
+        "in the second step": "call gtgm.pretrain make_view 6",
         "while the first checkpoint is written": "write checkpoint.pt 1 half",
         "after the first checkpoint": "write checkpoint.pt 1 named",
         "between two checkpoints": "call gtgm.pretrain make_view 8",
@@ -65,6 +65,23 @@ POINTS = {
         "before the result": "write result.json 1 begun",
     },
 }
+#: What the next start must not do again: a trap that would kill it, too.
+NOT_AGAIN = {
+    ("captioning", "after the captions of a case"): "write *.jsonl 4 begun",
+    ("pretraining", "after the first checkpoint"): "call gtgm.pretrain make_view 11",
+    ("pretraining", "between two checkpoints"): "call gtgm.pretrain make_view 11",
+    ("pretraining", "while the encoder is written"): "call gtgm.pretrain make_view 3",
+    ("pretraining", "while the result is written"): "call gtgm.pretrain make_view 3",
+    ("fine-tuning", "between two checkpoints"): "call gtgm.finetune _draw 5",
+    ("fine-tuning", "after the second checkpoint"): "call gtgm.finetune _draw 3",
+    ("evaluation", "before the first case"): "call gtgm.finetune _draw 1",
+    ("evaluation", "while a prediction is written"): "call gtgm.finetune _draw 1",
+    ("evaluation", "before the result"): "call gtgm.finetune _draw 1",
+    ("neurons", "between two checkpoints"): "call gtgm.neurons.training draw_batch 5",
+    ("neurons", "while affinities are predicted"): "call gtgm.neurons.training draw_batch 1",
+    ("neurons", "while the volumes are written"): "call gtgm.neurons.training draw_batch 1",
+    ("neurons", "before the result"): "call gtgm.neurons.training draw_batch 1",
+}
 ALL = [(stage, name) for stage, points in POINTS.items() for name in points]
 
 
@@ -75,7 +92,7 @@ def test_a_killed_stage_ends_as_if_it_had_not_been_killed(whole, stage, name, tm
     if before:
         shutil.copytree(whole(before), runs)
     assert kills.run(stage, runs, POINTS[stage][name]) == -signal.SIGKILL
-    assert kills.run(stage, runs) == 0
+    assert kills.run(stage, runs, NOT_AGAIN.get((stage, name), "")) == 0
     assert kills.outputs(runs) == kills.outputs(wanted)
 
 

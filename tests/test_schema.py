@@ -70,7 +70,7 @@ def test_a_folder_of_an_older_version_gives_the_same_network(encoder, segmenter)
     ],
 )
 def test_weights_of_another_version_say_what_to_do(encoder, segmenter, evidence, version, advice):
-    evidence("input", "weights", f"config.json with the schema version {version!r}")
+    evidence("input", "config.json of weights", f"config.json with the schema version {version!r}")
     for folder, load in ((encoder, from_pretrained), (segmenter, load_segmenter)):
         change(folder, schema_version=version)
         with pytest.raises(WeightsError, match=advice) as error:
@@ -96,7 +96,7 @@ def test_every_result_in_git_is_of_a_version_that_loads():
 
 @pytest.mark.parametrize("version, advice", [(0, "run the unit again"), (2, "update gtgm")])
 def test_results_of_another_version_say_what_to_do(tmp_path, evidence, version, advice):
-    evidence("input", "result.json", f"schema version {version}")
+    evidence("input", "results JSON", f"schema version {version}")
     known = json.loads(next(paths.MEASURED.glob("*.json")).read_text())
     file = paths.write_json(tmp_path / "result.json", {**known, "schema_version": version})
     with pytest.raises(ResultError, match=advice) as error:

@@ -54,7 +54,8 @@ def ranks(process: subprocess.Popen) -> list[psutil.Process]:
 
 
 @pytest.mark.timeout(600)
-def test_a_lost_rank_ends_the_run_and_the_same_command_finishes_it(tmp_path, free_port):
+def test_a_lost_rank_ends_the_run_and_the_same_command_finishes_it(tmp_path, free_port, evidence):
+    evidence("kill", "two processes", "one of them, after a checkpoint")
     whole = start(tmp_path / "whole", free_port)
     output, _ = whole.communicate(timeout=280)
     assert whole.returncode == 0, output[-2000:]

@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 
+from gtgm.lock import PATIENCE, take
+
 #: Environment variable that a unit's processes inherit, with the path of the unit's lock.
 MARK = "GTGM_EXECUTION"
-#: Seconds between attempts to take a lock: `gtgm status` holds one for an instant.
-PATIENCE = (0.1, 0.2, 0.5)
 
 
 @contextlib.contextmanager
@@ -35,16 +34,6 @@ def alone(path: str | Path) -> Iterator[None]:
         _end_leftovers(mark)
         with environment(MARK, mark):
             yield
-
-
-def take(file: int, pauses: tuple[float, ...]) -> bool:
-    """Lock an open file; again after each pause if somebody else holds it."""
-    for pause in (0.0, *pauses):
-        time.sleep(pause)
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-    return False
 
 
 def held_since(path: str | Path) -> float | None:

@@ -18,11 +18,11 @@ import psutil
 
 from gtgm import paths
 from gtgm.batch.cluster import Profile, find_profile
-from gtgm.batch.lock import PATIENCE, take
 from gtgm.batch.overview import check_jobs, plan_table
 from gtgm.batch.status import DONE, FAILED, TO_RUN, failure, missing_outputs, states
 from gtgm.batch.units import BATCH, EXECUTED, Unit, ordered, write_manifest
 from gtgm.errors import SettingsError
+from gtgm.lock import PATIENCE, take
 from gtgm.provenance import cores
 
 

@@ -10,7 +10,7 @@ import urllib.parse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from gtgm.batch.lock import PATIENCE, take
+from gtgm import paths
 from gtgm.datasets import registry
 from gtgm.datasets.fetch import (
     ATTEMPTS,
@@ -24,6 +24,7 @@ from gtgm.datasets.fetch import (
 from gtgm.datasets.registry import DatasetInfo
 from gtgm.datasets.unpack import unpack
 from gtgm.errors import DataError, SettingsError
+from gtgm.lock import PATIENCE, take
 
 DIGITS = {"md5": 32, "sha256": 64}
 
@@ -78,7 +79,7 @@ def get(
     if target.exists():
         print(f"{target} is there already", flush=True)
         return target
-    folder.mkdir(parents=True, exist_ok=True)
+    paths.make_folder(folder)
     part = folder / f"{info.name}.part"
     with _alone(part):
         if target.exists():  # another process has finished in between

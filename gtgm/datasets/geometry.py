@@ -36,9 +36,9 @@ class Volume:
 
     ``image`` is float32 (C, D, H, W) with raw intensities (HU for CT), ``label`` int16 (D, H, W)
     or None, ``spacing`` (z, y, x) in ``info.unit`` as it really is (after resampling to a whole
-    number of voxels it differs a little from the spacing asked for). ``content`` is a hash of the
-    intensities before resampling: the same for a copy of the file under another name, in another
-    orientation, compression or type of numbers.
+    number of voxels it differs a little from the spacing asked for). ``content`` is, if it was
+    asked for, a hash of the intensities before resampling: the same for a copy of the file under
+    another name, in another orientation, compression or type of numbers.
     """
 
     image: torch.Tensor
@@ -75,6 +75,7 @@ def load_volume(
     info: DatasetInfo,
     spacing: tuple[float, float, float] | None = None,
     sections: slice | None = None,
+    hashed: bool = False,
 ) -> Volume:
     """Read a case, check it, and bring it into the model's axes.
 
@@ -83,6 +84,7 @@ def load_volume(
         info: declares channels and classes.
         spacing: resample to this (z, y, x) spacing; None keeps the voxels as they are.
         sections: EM only, read these sections.
+        hashed: also give the hash of the intensities.
 
     Returns:
         The volume; EM has no class label (its neuron ids come from ``em.read_case``).
@@ -102,7 +104,7 @@ def load_volume(
         if sections is not None:
             raise SettingsError("sections are a part of EM volumes only", where=case.image)
         image, label, now, grid = _load_nifti(case, info)
-    content = content_hash(image.numpy())
+    content = content_hash(image.numpy()) if hashed else ""
     if spacing is not None and not np.allclose(spacing, now, rtol=1e-3):
         old = image.shape[1:]
         shape = tuple(_size(n * a / b) for n, a, b in zip(old, now, spacing, strict=True))
@@ -284,9 +286,9 @@ def _load_nifti(
 
 def content_hash(image: np.ndarray) -> str:
     """SHA-256 of shape and intensities (C, D, H, W) of an image in the model's axes."""
-    voxels = np.ascontiguousarray(image, dtype=np.float32) + np.float32(0)  # −0 is 0
-    digest = hashlib.sha256(str(voxels.shape).encode())
-    digest.update(voxels)
+    digest = hashlib.sha256(str(image.shape).encode())
+    for section in image.reshape(-1, *image.shape[-2:]):  # not all at once: a copy is made
+        digest.update(np.ascontiguousarray(section, dtype=np.float32) + np.float32(0))  # −0 is 0
     return digest.hexdigest()
 
 

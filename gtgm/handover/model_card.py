@@ -49,6 +49,14 @@ _TEXTS = {
 }
 
 
+#: Settings that let test cases in, in words.
+_LEAKS = {
+    "pretrain.include_test": "the pretraining also read the test cases",
+    "finetune.select_on_test": "the checkpoint was chosen on the test cases",
+    "protocol=as_released": "parameters were chosen on the test sections",
+}
+
+
 def model_card(result: Result, config: dict[str, Any], usage: str, library: str) -> ModelCard:
     """The card of a trained network.
 
@@ -261,10 +269,12 @@ def _limits(result: Result, study: Study) -> str:
 
 
 def _leaks(result: Result, study: Study) -> Iterable[str]:
+    noted = list(result.leaks)
+    # A fine-tuning of before it was noted does not know how its encoder was pretrained.
     if methods.get(result.method).pretrains and study.settings("pretrain").include_test:
-        yield "the pretraining also read the test cases (`pretrain.include_test`)"
-    if result.settings.get("select_on_test"):
-        yield "the checkpoint was chosen on the test cases (`finetune.select_on_test`)"
+        noted.append("pretrain.include_test")
+    for name in dict.fromkeys(noted):
+        yield f"{_LEAKS.get(name, 'test cases were used before scoring')} (`{name}`)"
 
 
 def _text(result: Result, study: Study) -> str | None:

@@ -138,6 +138,7 @@ def _caption(study: Study, folder: Path, cases: dict[str, list[str]]) -> None:
         settings,
         study.pool_hashes(cases),
         f"caption {' '.join(study.datasets)}",
+        contents=study.pool_contents(cases),
         n_train=sum(map(len, cases.values())),
         summary={
             "captions": sum(s["captions"] for s in stats),

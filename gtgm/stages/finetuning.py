@@ -53,7 +53,8 @@ def finetune(
     """
     study = study.of(method)
     folder = run_folder(study, dataset, method, fraction, draw)
-    once(folder, partial(_finetune, study, folder, dataset, method, fraction, draw))
+    work = partial(_finetune, study, folder, dataset, method, fraction, draw)
+    once(folder, work, together=True)
     return load_result(folder / RESULT)
 
 
@@ -65,8 +66,8 @@ def _finetune(
     labelled = split.labelled(study.fold, fraction, draw)
     test = split.test(study.fold)
     _read_everything(study, dataset, labelled + test)
+    disjoint = check_cases(study, dataset, labelled, test)
     pretrained = pretrain(study) if methods.get(method).pretrains else None
-    disjoint = check_cases(study, dataset, labelled, test, pretrained)
     with measure() as used:
         patch = working_patch(study, dataset)
         about = describe_model(study, info, settings, patch)

@@ -12,7 +12,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 from tqdm.auto import tqdm
 
-from gtgm import loop, methods, paths
+from gtgm import methods, paths
 from gtgm.at_work import RESULT, once
 from gtgm.device import accelerator as make_accelerator
 from gtgm.device import safe_precision
@@ -109,8 +109,8 @@ def _run_neurons(
     draw: int,
 ) -> None:
     volume, ranges = study.em_volume(dataset), study.sections(dataset, fraction)
-    pretrained = pretrain(study) if methods.get(method).pretrains else None
-    encoder = pretrained and pretrained.folder
+    disjoint = check_sections(study, dataset, ranges)
+    encoder = pretrain(study).folder if methods.get(method).pretrains else None
     device = make_accelerator("no").device
     settings = dataclasses.replace(settings, seed=study.seed + 1000 * draw)
     torch.manual_seed(settings.seed)
@@ -186,7 +186,6 @@ def _run_neurons(
         resolution=list(volume.resolution),
         chosen=chosen,
     )
-    loop.remove_checkpoint(folder)
     with paths.atomic(folder / VOLUMES) as temporary:
         arrays = {
             "raw": volume.raw[slice(*ranges.test)],
@@ -215,7 +214,7 @@ def _run_neurons(
         draw=draw,
         n_train=ranges.train[1] - ranges.train[0],
         n_test=ranges.test[1] - ranges.test[0],
-        disjoint=check_sections(study, ranges, pretrained),
+        disjoint=disjoint,
         metrics=rows,
         summary=summary,
         curves={

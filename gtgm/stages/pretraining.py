@@ -21,6 +21,7 @@ from gtgm.pool import PatchPool, PooledVolume
 from gtgm.results import Result, load_result, measure
 from gtgm.rich import encoder_html
 from gtgm.stages.captioning import CaptionRun, caption, load_text_encoder, text_folder
+from gtgm.stages.disjoint import check_pool
 from gtgm.stages.record import record
 from gtgm.stages.study import Study
 from gtgm.stages.volumes import items
@@ -94,7 +95,7 @@ def _pretrain(study: Study, folder: Path) -> None:
     state = process_state()
     with state.main_process_first():
         captions = caption(study)
-    settings = study.settings("pretrain")
+    settings, disjoint = study.settings("pretrain"), check_pool(study)
     with measure() as used:
         volumes = pooled_volumes(study, captions)
         trained = training.pretrain(
@@ -119,7 +120,7 @@ def _pretrain(study: Study, folder: Path) -> None:
             study.pool_hashes(captions.cases),
             f"pretrain {' '.join(study.datasets)}",
             method=study.method,
-            contents=study.pool_contents(captions.cases),
+            disjoint=disjoint,
             n_train=trained.n_train,
             n_test=trained.n_held_out,
             summary=summary,

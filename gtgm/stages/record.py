@@ -40,9 +40,9 @@ def record(
         settings: dataclass or plain values.
         cases: id → SHA-256 of every case that was read.
         command: the options that run this stage again, after ``gtgm``.
-        contents: ``dataset/case`` → hash of its intensities, of cases that were pretrained on.
-        disjoint: what was checked of training and test cases (:mod:`gtgm.stages.disjoint`).
         first: see :func:`gtgm.results.save_result`.
+        contents: ``dataset/case`` → hash of its intensities, of cases that are pretrained on.
+        disjoint: what was checked of training and test cases (:mod:`gtgm.stages.disjoint`).
         fields: others of :class:`gtgm.results.Result`.
     """
     names = [dataset] if isinstance(dataset, str) else list(dataset)

@@ -15,7 +15,7 @@ from gtgm import methods, paths
 from gtgm.cache import VolumeCache
 from gtgm.datasets import em, registry
 from gtgm.datasets.dataset import Dataset, bytes_on_disk, case_hashes, open_dataset
-from gtgm.datasets.geometry import Volume, load_volume
+from gtgm.datasets.geometry import Volume, content_hash, load_volume
 from gtgm.datasets.splits import EMRanges, Split, em_ranges, em_training_range, load_split
 from gtgm.errors import SettingsError
 from gtgm.figure_data import write_figure_data
@@ -223,9 +223,7 @@ class Study:
         dataset = self.open(name)
         if dataset.info.format != "cremi":
             return self.volume(name, case).image
-        raw = self.em_volume(name).raw
-        if not self.settings("pretrain").include_test:
-            raw = raw[slice(*em_training_range(name, len(raw), self.protocol))]
+        raw = self.em_volume(name).raw[slice(*self.pool_sections(name))]
         row, column = (int(digit) for digit in case[-2:])
         height, width = (n // EM_TILES for n in raw.shape[1:])
         tile = raw[:, row * height : (row + 1) * height, column * width : (column + 1) * width]
@@ -263,12 +261,33 @@ class Study:
         return {case: self._contents[name, case] for case in cases}
 
     def pool_contents(self, pool: dict[str, list[str]]) -> dict[str, str]:
-        """The same of every CT and MRI case of a pool, by ``dataset/case``."""
+        """The same of every case of a pool, by ``dataset/case``; of EM, of the sections read.
+
+        Of sections the name is ``dataset/number``. Those of one grey value are left out.
+        """
+        found: dict[str, str] = {}
+        for name, cases in pool.items():
+            if self.open(name).info.format == "cremi":
+                contents = self.section_contents(name, self.pool_sections(name))
+            else:
+                contents = self.contents(name, cases)
+            found |= {f"{name}/{case}": content for case, content in contents.items()}
+        return found
+
+    def pool_sections(self, name: str) -> tuple[int, int]:
+        """Sections (start, stop) of an EM volume that pretraining reads."""
+        total = self.em_volume(name).n_sections
+        if self.settings("pretrain").include_test:
+            return 0, total
+        return em_training_range(name, total, self.protocol)
+
+    def section_contents(self, name: str, sections: tuple[int, int]) -> dict[str, str]:
+        """Hash of each section of an EM volume but those of one grey value, by its number."""
+        raw = self.em_volume(name).raw
         return {
-            f"{name}/{case}": content
-            for name, cases in pool.items()
-            if self.open(name).info.format == "msd"
-            for case, content in self.contents(name, cases).items()
+            str(number): content_hash(raw[None, number : number + 1])
+            for number in range(*sections)
+            if raw[number].min() < raw[number].max()
         }
 
     @cached_property
@@ -284,8 +303,10 @@ class Study:
         def load(key: tuple[str, str, tuple[float, ...] | None]) -> Volume:
             name, case, spacing = key
             dataset = self.open(name)
-            volume = load_volume(dataset.case(case), dataset.info, spacing)
-            self._contents[name, case] = volume.content
+            new = (name, case) not in self._contents
+            volume = load_volume(dataset.case(case), dataset.info, spacing, hashed=new)
+            if new:
+                self._contents[name, case] = volume.content
             return volume
 
         return VolumeCache(load, lambda v: v.image.nbytes)

@@ -16,10 +16,10 @@ import h5py
 import numpy as np
 
 from gtgm import paths
-from gtgm.at_work import held
 from gtgm.datasets import registry
 from gtgm.datasets.phantoms import ct, em, files, mri
 from gtgm.errors import DataError, SettingsError
+from gtgm.lock import held
 
 #: Raised when a change of the generator changes what it writes; older phantoms are then rewritten.
 VERSION = 2
