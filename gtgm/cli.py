@@ -12,6 +12,7 @@ from typing import Any
 
 from gtgm import __version__
 from gtgm.cli_batch import add_commands as add_batch_commands
+from gtgm.cli_data import add_command as add_data_command
 from gtgm.cli_doctor import add_command as add_doctor_command
 from gtgm.cli_export import add_command as add_export_command
 from gtgm.cli_segment import add_command as add_segment_command
@@ -49,7 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = _parser(argparse.ArgumentParser, prog="gtgm", description=__doc__, epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"gtgm {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    _add_data(commands)
+    add_data_command(partial(_command, commands), _command)
     _add_pool_stage(
         commands,
         "caption",
@@ -149,94 +150,6 @@ def _changes(items: Sequence[str]) -> dict[str, dict[str, Any]]:
             value = text
         changes.setdefault(stage, {})[setting] = value
     return changes
-
-
-def _add_data(commands: Any) -> None:
-    data = _command(commands, "data", None, "list, download or verify datasets", "gtgm data list")
-    actions = data.add_subparsers(title="actions", required=True, metavar="ACTION")
-    listing = _command(
-        actions, "list", _data_list, "the registry, and what is found here", "gtgm data list"
-    )
-    listing.add_argument("--data", default=None, help="folder of real datasets")
-    get = _command(
-        actions,
-        "get",
-        _data_get,
-        "download a dataset, check its checksum and unpack it; continues what was interrupted",
-        "gtgm data get Task04_Hippocampus --to data",
-    )
-    get.add_argument("name")
-    get.add_argument("--to", type=Path, default=Path("data"), help="folder (default: data)")
-    get.add_argument("--url", help="another address, in place of the registry's")
-    get.add_argument(
-        "--mirror",
-        action="append",
-        default=[],
-        metavar="URL",
-        help="a further address, asked if those before fail; may be repeated",
-    )
-    get.add_argument("--checksum", help="md5:… or sha256:… in place of the registry's")
-    get.add_argument("--allow-unverified", action="store_true", help="accept a missing checksum")
-    get.add_argument(
-        "--attempts",
-        type=int,
-        default=5,
-        help="attempts in a row without progress, at each address (default: 5)",
-    )
-    get.add_argument(
-        "--quota",
-        type=float,
-        metavar="GB",
-        help="most that an archive may unpack to (default: 20 times the archive, at least 1 GB)",
-    )
-    check = _command(
-        actions,
-        "verify",
-        _data_verify,
-        "read every file of a dataset and report all problems",
-        "gtgm data verify Task04_Hippocampus --data data",
-    )
-    check.add_argument("name")
-    check.add_argument("--data", default=None, help="folder of real datasets")
-
-
-def _data_list(options: argparse.Namespace) -> int:
-    from gtgm.datasets import registry
-    from gtgm.datasets.dataset import find
-
-    print(f"{'name':<21} {'modality':<8} {'cases':>5}  {'here':<8} licence")
-    for name in registry.names():
-        info = registry.get(name)
-        here = "real" if find(name, options.data) else "phantom"
-        print(f"{name:<21} {info.modality:<8} {info.cases:>5}  {here:<8} {info.licence}")
-    return 0
-
-
-def _data_get(options: argparse.Namespace) -> int:
-    from gtgm.datasets.download import get
-
-    path = get(
-        options.name,
-        options.to,
-        options.url,
-        options.checksum,
-        options.allow_unverified,
-        mirrors=options.mirror,
-        quota=options.quota,
-        attempts=options.attempts,
-    )
-    print(f"{options.name} is in {path}; use it with --data {options.to}")
-    return 0
-
-
-def _data_verify(options: argparse.Namespace) -> int:
-    from gtgm.datasets.verify import verify
-
-    problems = verify(options.name, options.data)
-    for problem in problems:
-        print(problem)
-    print(f"{options.name}: {len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}")
-    return 1 if problems else 0
 
 
 def _add_pool_stage(commands: Any, name: str, about: str, example: str) -> None:

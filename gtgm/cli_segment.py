@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gtgm.errors import SettingsError
-from gtgm.settings import PRECISIONS, check_axes
+from gtgm.setting_checks import check_axes
+from gtgm.settings import PRECISIONS
 
 
 def add_command(command: Callable[..., argparse.ArgumentParser]) -> None:

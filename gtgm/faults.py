@@ -16,7 +16,7 @@ from pathlib import Path
 from gtgm.errors import GTGMError
 
 AGAIN = "start the same command again, which continues where it can"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how Rust, of safetensors, names errno
 _TORCH_WRITER = "inline_container.cc"  # torch.save, whatever the reason
@@ -56,7 +56,7 @@ def storage_error(
             return None
     where = next(p for p in (path.parent, *path.parent.parents) if p.exists())
     free = shutil.disk_usage(where).free
-    if number in _FULL or (number is None and free < 1 << 20):
+    if number in FULL or (number is None and free < 1 << 20):
         return StorageError(
             f"cannot be written: the disk is full ({free / 1e9:.2f} GB free)",
             where=path,
@@ -129,7 +129,7 @@ def _explanation(error: Exception, where: str | Path | None) -> GTGMError | None
             f"volumes=disk; other programs may use the memory too. Then {AGAIN}",
         )
     # What may not be read is also forbidden, so that this alone says nothing about writing.
-    refused = (*_FULL, errno.EROFS)
+    refused = (*FULL, errno.EROFS)
     if isinstance(error, OSError) and error.errno in refused and error.filename:
         return storage_error(error, Path(error.filename))
     return None

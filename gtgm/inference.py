@@ -24,7 +24,8 @@ from gtgm.intensity import normalise
 from gtgm.models.encoder import CONFIG
 from gtgm.models.segmenter import load_segmenter
 from gtgm.pool import pad_to
-from gtgm.settings import FinetuneSettings, check_choice, from_dict
+from gtgm.setting_checks import check_choice
+from gtgm.settings import FinetuneSettings, from_dict
 from gtgm.views import AXES
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +16,14 @@ from typing import Any, TypeVar
 from gtgm.errors import SettingsError
 from gtgm.hashing import how
 from gtgm.neurons.training import NeuronSettings
+from gtgm.setting_checks import (
+    check_axes,
+    check_choice,
+    check_least,
+    check_positive,
+    check_sides,
+    like,
+)
 
 PROFILES = ("tiny", "demo", "cpu", "paper")
 PROTOCOLS = ("corrected", "as_released")
@@ -329,65 +336,8 @@ def from_dict(kind: type[S], values: dict[str, Any]) -> S:
                 expected=f"one of {', '.join(fields)}",
                 fix=f"did you mean {close[0]!r}" if close else None,
             )
-        checked[name] = _like(getattr(default, name), value, f"{kind.__name__}.{name}")
+        checked[name] = like(getattr(default, name), value, f"{kind.__name__}.{name}")
     return kind(**checked)
-
-
-def check_choice(name: str, value: str, choices: Any) -> None:
-    """Raise unless ``value`` is among ``choices``."""
-    if value not in choices:
-        raise SettingsError(f"unknown {name} {value!r}", expected=f"one of {', '.join(choices)}")
-
-
-def check_axes(where: str, axes: str) -> None:
-    """Raise unless ``axes`` is a subset of the letters D, H, W."""
-    if set(axes) - set("DHW") or len(set(axes)) != len(axes):
-        raise SettingsError(f"is {axes!r}", where=where, expected="letters of 'DHW', such as 'DH'")
-
-
-def check_sides(
-    where: str, sides: tuple, empty: bool = True, kind: type | tuple[type, ...] = int
-) -> None:
-    """Raise unless ``sides`` holds three positive numbers (z, y, x) of a kind, or nothing."""
-    right = len(sides) == 3 and all(
-        isinstance(side, kind) and not isinstance(side, bool) and 0 < side < math.inf
-        for side in sides
-    )
-    if not right and (sides or not empty):
-        what = "whole numbers" if kind is int else "numbers"
-        raise SettingsError(f"is {sides}", where=where, expected=f"three positive {what} (z, y, x)")
-
-
-def check_least(stage: str, settings: Any, least: int, *names: str) -> None:
-    """Raise if one of the named settings is below ``least``."""
-    for name in names:
-        if getattr(settings, name) < least:
-            raise SettingsError(
-                f"is {getattr(settings, name)}",
-                where=f"{stage}.{name}",
-                expected=f"at least {least}",
-            )
-
-
-def check_positive(stage: str, settings: Any, *names: str) -> None:
-    """Raise if one of the named settings is not above zero."""
-    for name in names:
-        if not getattr(settings, name) > 0:
-            raise SettingsError(
-                f"is {getattr(settings, name)}", where=f"{stage}.{name}", expected="above 0"
-            )
-
-
-def _like(default: Any, value: Any, where: str) -> Any:
-    """``value`` as the type of ``default``; JSON and TOML lists become tuples."""
-    if isinstance(default, tuple) and isinstance(value, list | tuple):
-        return tuple(tuple(v) if isinstance(v, list) else v for v in value)
-    if isinstance(default, float) and type(value) is int and abs(value) < 1e300:
-        return float(value)
-    endless = isinstance(value, float) and not math.isfinite(value)
-    if type(value) is not type(default) or endless:
-        raise SettingsError(f"is {value!r}", where=where, expected=f"a value like {default!r}")
-    return value
 
 
 @cache

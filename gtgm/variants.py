@@ -16,7 +16,8 @@ import pandas as pd
 from gtgm.methods import METHODS
 from gtgm.methods.gtgm import GTGM
 from gtgm.models.encoder import BACKBONES
-from gtgm.settings import EMBEDDED, check_choice
+from gtgm.setting_checks import check_choice
+from gtgm.settings import EMBEDDED
 from gtgm.stages import Study, finetune
 from gtgm.stages.captioning import pooled_cases
 from gtgm.statistics import Comparison

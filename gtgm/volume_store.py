@@ -82,7 +82,7 @@ class VolumeStore:
         self.folder = Path(root) / settings_hash(VERSION, list(CHUNK), *identity)
 
     def get(
-        self, name: str, load: Callable[[], Mapping[str, torch.Tensor]]
+        self, name: str, load: Callable[[], Mapping[str, torch.Tensor]], source: object = None
     ) -> dict[str, StoredVolume | torch.Tensor]:
         """An item: its volumes from the store, its other tensors in memory.
 
@@ -90,12 +90,14 @@ class VolumeStore:
             name: of the item, such as a case.
             load: makes the item, if it is not stored yet: tensors, of which those (C, D, H, W) are
                 stored in chunks.
+            source: marks of the files that it is made from, as JSON keeps them; an item of other
+                marks is made anew.
         """
         folder = self.folder / name
-        if not self._whole(folder):
+        if not self._whole(folder, source):
             with held(folder):
-                if not self._whole(folder):
-                    self._write(folder, load())
+                if not self._whole(folder, source):
+                    self._write(folder, load(), source)
         shapes = json.loads((folder / DONE).read_text(encoding="utf-8"))["shapes"]
         return {
             key: StoredVolume(folder / f"{key}.npy", shape)
@@ -105,16 +107,19 @@ class VolumeStore:
         }
 
     @staticmethod
-    def _whole(folder: Path) -> bool:
-        """Whether an item is there with all of its bytes."""
+    def _whole(folder: Path, source: object) -> bool:
+        """Whether an item of this source is there with all of its bytes."""
         try:
-            sizes = json.loads((folder / DONE).read_text(encoding="utf-8"))["bytes"]
-            return all((folder / f"{k}.npy").stat().st_size == n for k, n in sizes.items())
+            stored = json.loads((folder / DONE).read_text(encoding="utf-8"))
+            sizes = stored["bytes"]
+            return stored.get("source") == source and all(
+                (folder / f"{k}.npy").stat().st_size == n for k, n in sizes.items()
+            )
         except (OSError, ValueError, KeyError):
             return False
 
     @staticmethod
-    def _write(folder: Path, item: Mapping[str, torch.Tensor]) -> None:
+    def _write(folder: Path, item: Mapping[str, torch.Tensor], source: object) -> None:
         for key, tensor in item.items():
             with paths.atomic(folder / f"{key}.npy") as temporary:
                 if tensor.ndim == 4:
@@ -125,6 +130,7 @@ class VolumeStore:
             folder / DONE,
             {
                 "shapes": {key: list(tensor.shape) for key, tensor in item.items()},
+                "source": source,
                 "bytes": {key: (folder / f"{key}.npy").stat().st_size for key in item},
             },
         )

@@ -15,7 +15,7 @@ from gtgm.datasets.dataset import find
 from gtgm.datasets.splits import FOLDS
 from gtgm.errors import DataError, SettingsError
 from gtgm.methods import METHODS
-from gtgm.settings import check_choice
+from gtgm.setting_checks import check_choice
 
 TABLES = {"ct": "CT", "mri": "MRI", "em": "EM"}
 REPRODUCTIONS = ("demo", "hippocampus", "ablations", "paper")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import email.utils
-import errno
 import http.client
 import re
 import shutil
@@ -19,6 +18,7 @@ from tqdm.auto import tqdm
 
 from gtgm import paths
 from gtgm.errors import DataError
+from gtgm.faults import FULL
 
 CHUNK = 1 << 20
 #: Seconds without a single byte after which a connection counts as broken.
@@ -146,7 +146,7 @@ def require_room(folder: Path, needed: int, what: str) -> None:
 
 def not_written(error: OSError, path: Path) -> DataError:
     """The error of a file that could not be written, because the disk is full or otherwise."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno in FULL:
         return _no_room(path, "cannot be written: the disk is full")
     return DataError(f"cannot be written ({error.strerror})", where=path)
 

@@ -23,7 +23,8 @@ from gtgm.figures import save_figure
 from gtgm.hashing import settings_hash
 from gtgm.models.encoder import BACKBONES
 from gtgm.neurons.fragments import is_anisotropic
-from gtgm.settings import PROFILES, PROTOCOLS, STAGES, check_choice, preset
+from gtgm.setting_checks import check_choice
+from gtgm.settings import PROFILES, PROTOCOLS, STAGES, preset
 
 #: Lateral tiles that an EM volume is cut into for pretraining, so that some can be held out.
 EM_TILES = 2

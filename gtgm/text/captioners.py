@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from gtgm.errors import SettingsError
-from gtgm.settings import check_axes
+from gtgm.setting_checks import check_axes
 from gtgm.text.describe import Facts
 
 CHAT, NONE = "chat:", "none"

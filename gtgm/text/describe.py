@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from gtgm.datasets.registry import DatasetInfo
 from gtgm.errors import DataError
-from gtgm.settings import check_axes
+from gtgm.setting_checks import check_axes
 from gtgm.text import structures
 from gtgm.text.structures import Structures
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from gtgm.datasets.em import EMVolume
 from gtgm.datasets.geometry import Volume
 from gtgm.datasets.msd import Case
-from gtgm.settings import check_choice
+from gtgm.setting_checks import check_choice
 from gtgm.style import styled
 from gtgm.viewer.live import is_live
 from gtgm.viewer.scene import Scene, make_scene
