@@ -97,7 +97,8 @@ def main() -> None:
             }
     source = "real" if options.data else "phantom"
     about = {"dataset": DATASET, "source": source, "profile": options.profile}
-    call = ["python", "benchmarks/repeat.py", *(f"--set {s}" for s in options.set)]
+    call = ["python", "benchmarks/repeat.py", f"--profile {options.profile}"]
+    call += ["--data DIR"] * bool(options.data) + [f"--set {s}" for s in options.set]
     write_json(
         options.out,
         {**about, "command": " ".join(call), "found": found, **provenance()},

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
-import psutil
+from gtgm.container import free_memory
 
 V = TypeVar("V")
 
@@ -27,7 +27,7 @@ class VolumeCache(Generic[V]):
         budget: int | None = None,
     ) -> None:
         self._load, self._size = load, size
-        self._budget = psutil.virtual_memory().available // 3 if budget is None else budget
+        self._budget = free_memory() // 3 if budget is None else budget
         self._kept: OrderedDict[Hashable, V] = OrderedDict()
         self._used = 0
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from handover_runs import ABOUT
 from safetensors.torch import load_file, save_file
 
 from gtgm.errors import GTGMError
@@ -19,20 +20,6 @@ from gtgm.models.encoder import build_encoder, from_pretrained, save_pretrained
 from gtgm.models.segmenter import build_segmenter, load_segmenter, save_segmenter
 
 SIZES = {"features": [4, 8, 8, 8]}
-ABOUT = {
-    "fold": 0,
-    "dataset": "Task04_Hippocampus",
-    "modality": "MRI",
-    "channels": ["MRI"],
-    "classes": ["anterior", "posterior"],
-    "patch": [16, 16, 16],
-    "spacing": [],
-    "overlap": 0.5,
-    "tta_axes": "",
-    "precision": "no",
-    "windows": 1,
-    "released_window": False,
-}
 Break = Callable[[Path], object]
 
 

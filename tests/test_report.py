@@ -185,7 +185,9 @@ def test_runs_that_read_held_out_cases_are_named(run_folder: Path) -> None:
     assert "include_test" not in build_report(run_folder, RESULTS, out).read_text("utf-8")
     leaky = Result("leaky-1", "pretrain", "Task02_Heart", "real", settings={"include_test": True})
     text = build_report(run_folder, [*RESULTS, leaky], out).read_text("utf-8")
-    assert re.search(r"by settings\sof these runs: leaky-1 \(pretrain\.include_test\)\.", text, re.S)
+    assert re.search(
+        r"by settings\sof these runs: leaky-1 \(pretrain\.include_test\)\.", text, re.S
+    )
 
 
 def test_notebooks_are_pages_without_network_and_failures_are_marked(run_folder: Path) -> None:

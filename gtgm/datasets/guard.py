@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import psutil
-
+from gtgm.container import free_memory
 from gtgm.errors import DataError
 
 # What stands at the begin of files that are saved under the name of another, in lower case.
@@ -54,7 +53,7 @@ def check_regular(path: Path) -> bytes:
 
 def check_memory(what: str, needed: int, path: Path, fix: str) -> None:
     """DataError if ``needed`` bytes for ``what`` are more than the memory that is free now."""
-    free = psutil.virtual_memory().available
+    free = free_memory()
     if needed > free:
         raise DataError(
             f"{what} take {needed / 2**30:.1f} GiB",

@@ -7,11 +7,11 @@ from functools import partial
 from math import prod
 
 import nibabel as nib
-import psutil
 import torch
 from tqdm.auto import tqdm
 
 from gtgm.cache import VolumeCache
+from gtgm.container import free_memory
 from gtgm.stages.study import Study
 from gtgm.volume_store import StoredVolume, VolumeStore
 
@@ -39,7 +39,7 @@ def items(
         workers: processes that will read them; each would keep its own memory.
     """
     sizes = [bytes_of(study, *key) for key in keys] if volumes == "auto" else []
-    fits = not workers and sum(sizes) <= psutil.virtual_memory().available // 3
+    fits = not workers and sum(sizes) <= free_memory() // 3
     if volumes == "memory" or (volumes == "auto" and fits):
         return VolumeCache(load, lambda item: sum(tensor.nbytes for tensor in item.values()))
     stores = {
