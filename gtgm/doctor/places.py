@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -41,17 +42,18 @@ def working_folder(folder: Path) -> Iterator[Line]:
 
 def _write_and_lock(folder: Path) -> bool:
     """Write, lock and delete a file; whether it could be locked. Leaves no new folder."""
-    from gtgm.batch.lock import take
+    from gtgm.lock import take
 
     absolute = folder.absolute()
     made = [place for place in (absolute, *absolute.parents) if not place.exists()]
     file = absolute / f".doctor-{os.getpid()}"
     try:
         paths.write_text(file, "written by gtgm doctor\n")
-        with file.open("a") as opened:
+        with file.open("a") as opened, warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # which says that there are no locks
             try:
                 return take(opened.fileno(), ())
-            except OSError:
+            except (OSError, UserWarning):
                 return False
     finally:
         with contextlib.suppress(OSError):
