@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 
-.PHONY: reproduce test reliability notebooks lab lint newest clean
+.PHONY: env reproduce test reliability notebooks lab lint newest clean
+
+env: $(READY)  ## the environment alone, .venv
 
 reproduce: $(READY)  ## all tables and figures; ARGS="--data DIR --tables mri" and others
 	$(BIN)/gtgm reproduce $(ARGS)

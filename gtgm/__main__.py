@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> int:
     """Run the command line; returns the exit code."""
+    if not sys.stderr.isatty():  # bars in a log hide what stands on their lines
+        os.environ.setdefault("TQDM_DISABLE", "1")
     if sys.argv[1:2] == ["doctor"]:  # its imports are few: it must run where others are missing
         from gtgm.cli_doctor import main as doctor
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import sys
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from gtgm.cli_data import add_command as add_data_command
 from gtgm.cli_doctor import add_command as add_doctor_command
 from gtgm.cli_export import add_command as add_export_command
 from gtgm.cli_segment import add_command as add_segment_command
-from gtgm.errors import GTGMError, SettingsError
+from gtgm.errors import DataError, GTGMError, SettingsError
 from gtgm.faults import explained
 from gtgm.methods import METHODS
 from gtgm.models.encoder import BACKBONES
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return options.run(options) or 0
     except GTGMError as error:
         print(f"gtgm: {error}", file=sys.stderr)
+        if isinstance(error, DataError) and getattr(options, "data", "") and "set" in options:
+            print("`gtgm data verify NAME` lists all problems of a dataset.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("gtgm: stopped; the same command continues from here", file=sys.stderr)
@@ -93,10 +96,12 @@ def _command(commands: Any, name: str, run: Callable, about: str, example: str) 
 
 def _study_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", choices=PROFILES, default="cpu", help="sizes (default: cpu)")
-    parser.add_argument("--protocol", choices=PROTOCOLS, default="corrected")
-    parser.add_argument("--backbone", choices=BACKBONES, default="unet")
-    parser.add_argument("--fold", type=int, default=0, help="held-out fold, 0 to 4")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--protocol", choices=PROTOCOLS, default="corrected", help="(default: corrected)"
+    )
+    parser.add_argument("--backbone", choices=BACKBONES, default="unet", help="(default: unet)")
+    parser.add_argument("--fold", type=int, default=0, help="held-out fold, 0 to 4 (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and draws (default: 0)")
     parser.add_argument("--data", default="", help="folder of real datasets, beside $GTGM_DATA")
     parser.add_argument("--runs", default="", help="working folder (default: runs)")
     parser.add_argument(
@@ -162,10 +167,17 @@ def _add_pool_stage(commands: Any, name: str, about: str, example: str) -> None:
 def _pool_stage(name: str, options: argparse.Namespace) -> int:
     from gtgm import stages
 
+    begun = time.time()
     run = getattr(stages, name)(_study(options, options.datasets))
     show_scores(run.result)
-    print(f"written to {run.folder}")
+    _show_folder("written to", run.folder, begun)
     return 0
+
+
+def _show_folder(what: str, folder: Path, begun: float) -> None:
+    """Where a run lies, and whether it was finished before."""
+    before = (folder / "result.json").stat().st_mtime < begun
+    print(f"{what} {folder}" + (" (finished before, not run again)" if before else ""))
 
 
 def _add_finetune(commands: Any) -> None:
@@ -178,8 +190,13 @@ def _add_finetune(commands: Any) -> None:
     )
     parser.add_argument("dataset")
     _method_option(parser)
-    parser.add_argument("--fraction", type=float, default=None, help="share of labels, in (0, 1]")
-    parser.add_argument("--draw", type=int, default=0, help="number of the label draw")
+    parser.add_argument(
+        "--fraction",
+        type=float,
+        default=None,
+        help="share of labels, in (0, 1] (default: 1; EM: 0.75)",
+    )
+    parser.add_argument("--draw", type=int, default=0, help="number of the label draw (default: 0)")
     parser.add_argument(
         "--pool", nargs="+", help="datasets of the pretraining (default: the dataset itself)"
     )
@@ -196,17 +213,17 @@ def _finetune(options: argparse.Namespace) -> int:
     from gtgm.stages.finetuning import run_folder
     from gtgm.stages.study import EM_FRACTION
 
-    study = _study(options, options.pool or [options.dataset])
+    begun, study = time.time(), _study(options, options.pool or [options.dataset])
     if study.open(options.dataset).info.modality == "EM":
         fraction = EM_FRACTION if options.fraction is None else options.fraction
         run = run_neurons(study, options.dataset, options.method, fraction, options.draw)
         show_neurons(run.result)
-        print(f"weights, affinities and segmentations: {run.folder}")
+        _show_folder("weights, affinities and segmentations:", run.folder, begun)
         return 0
     fraction = 1.0 if options.fraction is None else options.fraction
     job = (study, options.dataset, options.method, fraction, options.draw)
     show_scores(finetune(*job))
-    print(f"weights and predictions: {run_folder(*job)}")
+    _show_folder("weights and predictions:", run_folder(*job), begun)
     return 0
 
 

@@ -67,14 +67,24 @@ def add_command(
 
 def _data_list(options: argparse.Namespace) -> int:
     from gtgm.datasets import registry
-    from gtgm.datasets.dataset import find
 
-    print(f"{'name':<21} {'modality':<8} {'cases':>5}  {'here':<8} licence")
+    print(f"{'name':<21} {'modality':<8} {'cases':>5}  {'here':<10} licence")
     for name in registry.names():
         info = registry.get(name)
-        here = "real" if find(name, options.data) else "phantom"
-        print(f"{name:<21} {info.modality:<8} {info.cases:>5}  {here:<8} {info.licence}")
+        here = _here(name, options.data)
+        print(f"{name:<21} {info.modality:<8} {info.cases:>5}  {here:<10} {info.licence}")
     return 0
+
+
+def _here(name: str, data: str | None) -> str:
+    """Whether a dataset is here, with the number of its cases if that is not the registry's."""
+    from gtgm.datasets.dataset import find
+    from gtgm.datasets.verify import incomplete
+
+    if not find(name, data):
+        return "phantom"
+    note = incomplete(name, data)
+    return f"real, {note.split()[0]}" if note else "real"
 
 
 def _data_get(options: argparse.Namespace) -> int:
@@ -95,10 +105,13 @@ def _data_get(options: argparse.Namespace) -> int:
 
 
 def _data_verify(options: argparse.Namespace) -> int:
-    from gtgm.datasets.verify import verify
+    from gtgm.datasets.verify import incomplete, verify
 
     problems = verify(options.name, options.data)
     for problem in problems:
         print(problem)
+    note = incomplete(options.name, options.data)
+    if note:
+        print(f"note: {note}")
     print(f"{options.name}: {len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}")
     return 1 if problems else 0

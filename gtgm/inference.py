@@ -52,7 +52,8 @@ def predict_scores(
     """
     network.eval()
     accelerator = make_accelerator(precision)
-    network.to(accelerator.device)
+    # As in training: another order in memory sums, and rounds in bf16, in another order.
+    network.to(accelerator.device, memory_format=torch.channels_last_3d)
     padded = pad_to(image, patch)[None]
     flips = [c for n in range(len(tta_axes) + 1) for c in combinations(tta_axes, n)]
     total = torch.zeros(())

@@ -113,9 +113,16 @@ def load_checkpoint(folder: str | Path, key: str, **parts: Any) -> tuple[int, di
 
 
 def steps(start: int, stop: int, label: str, show: bool = True) -> Iterator[int]:
-    """Step numbers from ``start`` to ``stop`` under a tqdm bar."""
+    """Step numbers from ``start`` to ``stop`` under a tqdm bar; says where it continues."""
+    if start and show:
+        print(f"{label}: continues behind step {start} of {stop}", flush=True)
     yield from tqdm(
-        range(start, stop), desc=label, initial=start, total=stop, disable=not show, leave=False
+        range(start, stop),
+        desc=label,
+        initial=start,
+        total=stop,
+        disable=None if show else True,
+        leave=False,
     )
 
 

@@ -197,5 +197,5 @@ def test_the_citation_file_is_valid_and_of_this_version():
     assert all("name" in a or "family-names" in a for a in citation["authors"])
     (paper,) = citation["references"]
     assert {"type", "title", "authors"} <= set(paper)
-    assert paper["identifiers"][0]["value"] == "arXiv:2306.04811"
+    assert paper["identifiers"][0]["value"] == "10.48550/arXiv.2306.04811"
     assert paper["identifiers"][0]["type"] in ("doi", "url", "swh", "other")

@@ -17,7 +17,7 @@ from small_files import em, hippocampus, nifti, write_manifest
 from gtgm.datasets import geometry
 from gtgm.datasets.dataset import open_dataset
 from gtgm.datasets.registry import DatasetInfo
-from gtgm.datasets.verify import verify
+from gtgm.datasets.verify import incomplete, verify
 from gtgm.errors import DataError, SettingsError
 
 NAME = "Task04_Hippocampus"
@@ -235,3 +235,11 @@ def test_not_found_and_unknown(tmp_path: Path) -> None:
 def test_real_data(shared_data: Path) -> None:
     assert verify(NAME, shared_data, progress=False) == []
     assert verify("FIB25", shared_data, progress=False) == []
+
+
+def test_what_is_here_of_a_dataset_is_counted(tmp_path: Path) -> None:
+    root = hippocampus(tmp_path / "data" / NAME, n=6)
+    assert incomplete(NAME, tmp_path / "data").startswith("6 of the 260 cases")
+    (root / "dataset.json").unlink()
+    assert "names are guessed" in incomplete(NAME, tmp_path / "data")
+    assert incomplete("CREMI_A", tmp_path / "data") == ""

@@ -205,7 +205,8 @@ def _from_one(
         f"the {algorithm} of the downloaded file is {found}",
         where=without_query(url),
         expected=digest,
-        fix="run the command again; if it stays, the file at this address is another one",
+        fix="run the command again; if it stays, the file at this address is another one: if it "
+        "is the right one, give its --checksum (nothing was kept)",
     )
 
 

@@ -6,6 +6,7 @@ import email.utils
 import http.client
 import re
 import shutil
+import socket
 import ssl
 import urllib.error
 import urllib.parse
@@ -213,6 +214,8 @@ def _attempt(url: str, part: Path, checked: bool, timeout: float, bar: tqdm) -> 
             raise _refused(url, f"{error.code} {error.reason}") from error
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
+        if isinstance(reason, socket.gaierror) and reason.errno != socket.EAI_AGAIN:
+            raise _refused(url, f"{reason.strerror}: is there a network?") from error
         if isinstance(reason, (ssl.SSLCertVerificationError, http.client.InvalidURL)):
             raise _refused(url, str(reason)) from error
         raise _Broken(f"the connection failed ({reason or type(error).__name__})") from error

@@ -44,6 +44,26 @@ class Problem:
         return f"{self.where}: {self.what}.{tail}"
 
 
+def incomplete(name: str, data: str | Path | None = None) -> str:
+    """Says so if an MSD dataset has another number of cases than the published one; else empty.
+
+    Args:
+        name: of the registry.
+        data: a folder that holds datasets.
+    """
+    info, path = registry.get(name), find(name, data)
+    if path is None or info.format != "msd":
+        return ""
+    found = msd.scan(path)
+    named = "" if found.manifest else "; there is no dataset.json, so that names are guessed"
+    declared = found.manifest.get("numTraining", len(found.cases))
+    if declared != len(found.cases):
+        named += f"; dataset.json says {declared}"
+    if len(found.cases) == info.cases and not named:
+        return ""
+    return f"{len(found.cases)} of the {info.cases} cases of {info.title} are here{named}"
+
+
 @dataclass
 class _Facts:
     """What the checks across cases need of one; None where it could not be read."""
@@ -92,7 +112,7 @@ def verify(
     declared = {k: found.manifest[k] for k in ("classes", "channels") if k in found.manifest}
     info = dataclasses.replace(info, **declared)
     facts = []
-    for case in tqdm(found.cases, desc=info.name, unit="case", disable=not progress):
+    for case in tqdm(found.cases, desc=info.name, unit="case", disable=None if progress else True):
         facts.append(_verify_case(case, info, problems))
     return [*problems, *_twice(facts), *_spacings(facts), *_absent_classes(facts, info, path)]
 

@@ -52,7 +52,7 @@ def devices() -> Iterator[Line]:
             "no bf16 on this device", "--set pretrain.precision=no --set finetune.precision=no"
         )
     elif safe_precision("bf16", (1, 1, 1), 1) == "no":
-        yield ok("bf16; fp32 where a CPU's smallest maps have fewer than three sections")
+        yield ok("bf16 can be used; fp32 takes its place for small patches")
     else:
         yield ok("bf16")
 

@@ -74,8 +74,8 @@ def export_bundle(run: str | Path, folder: str | Path) -> Path:
         ResultError: as :func:`gtgm.handover.weights.open_run`.
         DataError: the name of a class or channel would be read as code by MONAI.
     """
-    load_class_segmenter(run)
     trained = open_run(run)
+    load_class_segmenter(run)
     about = trained.config["about"]
     for name in [*about["classes"], *about["channels"]]:
         if name.startswith((EXPR_KEY, ID_REF_KEY, MACRO_KEY)):

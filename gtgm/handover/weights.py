@@ -78,6 +78,13 @@ def open_run(run: str | Path) -> TrainedRun:
         WeightsError: the weights or their settings cannot be used.
     """
     folder = Path(run)
+    if not (folder / RESULT).exists():
+        raise ResultError(
+            "is no folder of a finished run",
+            where=folder,
+            expected=f"a folder with {RESULT}, such as runs/cpu/finetune/...",
+            fix="name the folder that `gtgm finetune` prints at its end",
+        )
     result = load_result(folder / RESULT)
     if result.stage == "text":
         raise ResultError(

@@ -81,7 +81,7 @@ def predict_blockwise(
     patch = patch_for(shape, patch, multiple)
     starts = [_starts(n, p, overlap) for n, p in zip(shape, patch, strict=True)]
     device = torch.device(device)
-    network.to(device).eval()
+    network.to(device, memory_format=torch.channels_last_3d).eval()  # as in training
     predict = affinities_of(network, device, bf16)
     channels = predict(torch.zeros((1, 1, *patch), device=device)).shape[1]
     key = settings_hash(

@@ -52,7 +52,7 @@ def predict_affinities(
     standardised = (raw.astype(np.float32) - mean) / std
     x = torch.from_numpy(np.pad(standardised, pads, mode="reflect"))[None, None]
     device = torch.device(device)
-    network.to(device).eval()
+    network.to(device, memory_format=torch.channels_last_3d).eval()  # as in training
     predicted = sliding_window_inference(
         x,
         patch,

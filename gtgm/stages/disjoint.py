@@ -116,7 +116,7 @@ def _compared(
         allowed = contents is pretrained and PRETRAINED_ON_TEST in leaks
         if both and not allowed:
             pairs = ", ".join(f"{a} = {b}" for a, b in list(both.items())[:3])
-            naming = f", or name the leak: {PRETRAINED_ON_TEST}=true" * (contents is pretrained)
+            naming = f", or allow it: --set {PRETRAINED_ON_TEST}=true" * (contents is pretrained)
             raise DataError(
                 f"{len(both)} of what fold {study.fold} tests is {verb}: {pairs}",
                 where=where,
