@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 
 from gtgm import paths
-from gtgm.errors import ResultError
+from gtgm.errors import GTGMError, ResultError
 from gtgm.provenance import MemoryPeak, provenance
 from gtgm.result_check import check_result
 
@@ -265,14 +265,8 @@ def publish(
             here = [known[str(item)]]
         results += here
     for result in results:
-        private = absolute_paths(result.to_dict())
-        if private:
-            raise ResultError(
-                f"names a path of one machine: {private[0]!r}",
-                where=result.path,
-                expected="paths relative to the checkout",
-                fix="write results with gtgm.results.save_result, which shortens paths",
-            )
+        fix = "write results with gtgm.results.save_result, which shortens paths"
+        refuse_paths(result.to_dict(), result.path, fix)
     return [paths.write_json(Path(destination) / f"{r.id}.json", r.to_dict()) for r in results]
 
 
@@ -286,6 +280,25 @@ def measure() -> Iterator[MemoryPeak]:
     start = time.perf_counter()
     with MemoryPeak(start) as peak:
         yield peak
+
+
+def refuse_paths(
+    value: Any,
+    where: Path | None,
+    fix: str,
+    expected: str = "paths relative to the checkout",
+    error: type[GTGMError] = ResultError,
+) -> None:
+    """Raise if a text of a nested value names a path of this machine.
+
+    Args:
+        value: that is to be handed on.
+        where, fix, expected, error: what is raised, and says what.
+    """
+    private = absolute_paths(value)
+    if private:
+        what = f"names a path of one machine: {private[0]!r}"
+        raise error(what, where=where, expected=expected, fix=fix)
 
 
 def absolute_paths(value: Any) -> list[str]:

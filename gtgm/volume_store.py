@@ -94,11 +94,10 @@ class VolumeStore:
                 marks is made anew.
         """
         folder = self.folder / name
-        if not self._whole(folder, source):
+        shapes = self._shapes(folder, source)
+        if shapes is None:
             with held(folder):
-                if not self._whole(folder, source):
-                    self._write(folder, load(), source)
-        shapes = json.loads((folder / DONE).read_text(encoding="utf-8"))["shapes"]
+                shapes = self._shapes(folder, source) or self._write(folder, load(), source)
         return {
             key: StoredVolume(folder / f"{key}.npy", shape)
             if len(shape) == 4
@@ -107,33 +106,36 @@ class VolumeStore:
         }
 
     @staticmethod
-    def _whole(folder: Path, source: object) -> bool:
-        """Whether an item of this source is there with all of its bytes."""
+    def _shapes(folder: Path, source: object) -> dict[str, list[int]] | None:
+        """Shapes of an item of this source, if it is there with all of its bytes."""
         try:
             stored = json.loads((folder / DONE).read_text(encoding="utf-8"))
-            sizes = stored["bytes"]
-            return stored.get("source") == source and all(
-                (folder / f"{k}.npy").stat().st_size == n for k, n in sizes.items()
-            )
+            sizes = {key: (folder / f"{key}.npy").stat().st_size for key in stored["bytes"]}
+            same = stored.get("source") == source and sizes == stored["bytes"]
+            return stored["shapes"] if same else None
         except (OSError, ValueError, KeyError):
-            return False
+            return None
 
     @staticmethod
-    def _write(folder: Path, item: Mapping[str, torch.Tensor], source: object) -> None:
+    def _write(
+        folder: Path, item: Mapping[str, torch.Tensor], source: object
+    ) -> dict[str, list[int]]:
         for key, tensor in item.items():
             with paths.atomic(folder / f"{key}.npy") as temporary:
                 if tensor.ndim == 4:
                     write_chunks(temporary, tensor.numpy())
                 else:
                     np.save(temporary, tensor.numpy())
+        shapes = {key: list(tensor.shape) for key, tensor in item.items()}
         paths.write_json(
             folder / DONE,
             {
-                "shapes": {key: list(tensor.shape) for key, tensor in item.items()},
+                "shapes": shapes,
                 "source": source,
                 "bytes": {key: (folder / f"{key}.npy").stat().st_size for key in item},
             },
         )
+        return shapes
 
 
 def write_chunks(path: Path, volume: np.ndarray) -> None:

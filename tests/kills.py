@@ -179,27 +179,37 @@ def _die() -> None:
 
 
 @contextlib.contextmanager
-def _at_write(glob: str, number: str, when: str) -> Iterator[None]:
+def _nth_write(glob: str, number: str, at: Callable) -> Iterator[None]:
+    """Let ``at(atomic, path)`` stand for the N-th write of a file that matches."""
     atomic, count = paths.atomic, 0
 
     @contextlib.contextmanager
-    def killed(path: str | Path) -> Iterator[Path]:
+    def watched(path: str | Path) -> Iterator[Path]:
         nonlocal count
         meant = fnmatch.fnmatch(Path(path).name, glob)
         count += meant
         now = meant and count == int(number)
+        with at(atomic, path) if now else atomic(path) as temporary:
+            yield temporary
+
+    paths.atomic = watched
+    yield
+
+
+def _at_write(glob: str, number: str, when: str) -> Any:
+    @contextlib.contextmanager
+    def killed(atomic: Callable, path: str | Path) -> Iterator[Path]:
         with atomic(path) as temporary:
-            if now and when == "begun":
+            if when == "begun":
                 _die()
             yield temporary
-            if now and when == "half":
+            if when == "half":
                 os.truncate(temporary, temporary.stat().st_size // 2)
                 _die()
-        if now and when == "named":
+        if when == "named":
             _die()
 
-    paths.atomic = killed
-    yield
+    return _nth_write(glob, number, killed)
 
 
 def fill(temporary: Path) -> None:
@@ -211,22 +221,14 @@ def fill(temporary: Path) -> None:
         temporary.symlink_to("/dev/full")
 
 
-@contextlib.contextmanager
-def _when_full(glob: str, number: str) -> Iterator[None]:
-    atomic, count = paths.atomic, 0
-
+def _when_full(glob: str, number: str) -> Any:
     @contextlib.contextmanager
-    def full(path: str | Path) -> Iterator[Path]:
-        nonlocal count
-        meant = fnmatch.fnmatch(Path(path).name, glob)
-        count += meant
+    def full(atomic: Callable, path: str | Path) -> Iterator[Path]:
         with atomic(path) as temporary:
-            if meant and count == int(number):
-                fill(temporary)
+            fill(temporary)
             yield temporary
 
-    paths.atomic = full
-    yield
+    return _nth_write(glob, number, full)
 
 
 def _without_memory(module: str, function: str, number: str, library: str) -> Any:

@@ -21,7 +21,7 @@ from gtgm.datasets.splits import FOLDER as SPLITS
 from gtgm.errors import DataError, SettingsError
 from gtgm.handover.folder import copy, files_below, write_sums
 from gtgm.markup import markdown_table
-from gtgm.results import Result, absolute_paths, load_result, load_results, publish, to_frame
+from gtgm.results import Result, load_result, load_results, publish, refuse_paths, to_frame
 from gtgm.tables import FRACTIONS, build_table
 from gtgm.text.store import CaptionStore
 
@@ -155,14 +155,13 @@ def _copy_captions(folder: Path, item: Path) -> None:
             store = CaptionStore(dataset)
             for case in store.cases():
                 file = store.path(case)
-                private = absolute_paths([row["captioner"] for row in store.rows(case)])
-                if private:
-                    raise DataError(
-                        f"names a path of one machine: {private[0]!r}",
-                        where=file,
-                        expected="the name of a captioner",
-                        fix="replace it by the captioner's name in every line",
-                    )
+                refuse_paths(
+                    [row["captioner"] for row in store.rows(case)],
+                    file,
+                    "replace it by the captioner's name in every line",
+                    "the name of a captioner",
+                    DataError,
+                )
                 copy(file, folder / id / dataset.name / file.name)
 
 

@@ -16,7 +16,7 @@ from gtgm.models.encoder import CONFIG, from_pretrained, read_config, write_conf
 from gtgm.models.encoder import WEIGHTS as ENCODER
 from gtgm.models.segmenter import WEIGHTS as SEGMENTER
 from gtgm.models.segmenter import load_segmenter
-from gtgm.results import Result, absolute_paths, load_result
+from gtgm.results import Result, load_result, refuse_paths
 
 _SEGMENT = """\
 Install `gtgm-companion` {version} from a checkout, then, in this folder:
@@ -97,14 +97,7 @@ def open_run(run: str | Path) -> TrainedRun:
     encoder = result.stage == "pretrain"
     # Loading is the check: every tensor is there and fits.
     from_pretrained(folder) if encoder else load_segmenter(folder)
-    private = absolute_paths([result.to_dict(), config])
-    if private:
-        raise ResultError(
-            f"names a path of one machine: {private[0]!r}",
-            where=folder,
-            expected="paths relative to the checkout",
-            fix=f"shorten it in {RESULT} or {CONFIG}",
-        )
+    refuse_paths([result.to_dict(), config], folder, f"shorten it in {RESULT} or {CONFIG}")
     return TrainedRun(folder, result, config, folder / (ENCODER if encoder else SEGMENTER))
 
 
