@@ -19,7 +19,6 @@ AGAIN = "start the same command again, which continues where it can"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how Rust, of safetensors, names errno
-_TORCH_WRITER = "inline_container.cc"  # torch.save, whatever the reason
 _MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "Unable to allocate")
 _SHARED_MEMORY = ("</torch_", "/dev/shm", "Bus error")
 _WORKER = re.compile(r"DataLoader worker \(pid\(?s?\)? [\d, ]+\)")
@@ -51,12 +50,12 @@ def storage_error(
     else:
         text = str(error)
         rust = _OS_ERROR.search(text)
-        number = int(rust[1]) if rust else None
-        if not rust and _TORCH_WRITER not in text:
+        if not rust:
             return None
+        number = int(rust[1])
     where = next(p for p in (path.parent, *path.parent.parents) if p.exists())
     free = shutil.disk_usage(where).free
-    if number in FULL or (number is None and free < 1 << 20):
+    if number in FULL:
         return StorageError(
             f"cannot be written: the disk is full ({free / 1e9:.2f} GB free)",
             where=path,

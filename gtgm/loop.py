@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -71,11 +72,23 @@ def save_checkpoint(folder: str | Path, key: str, step: int, curves: dict, **par
         step: steps done.
         curves: what was recorded so far.
         parts: modules, optimisers and schedules, by name.
+
+    Raises:
+        MemoryError: there is none for a copy of the checkpoint.
+        StorageError: the disk is full or forbidden; the checkpoint before it is kept.
     """
     state = {name: part.state_dict() for name, part in parts.items()}
-    # Into an open file: a full disk is then Python's error, which names its reason.
-    with paths.atomic(Path(folder) / CHECKPOINT) as temporary, temporary.open("wb") as file:
-        torch.save({"key": key, "step": step, "curves": curves, "state": state}, file)
+    # Not into the file: what interrupts torch.save there (Ctrl-C, a lost worker, a full disk) is
+    # hidden behind an error about its archive, or aborts the process.
+    buffer = io.BytesIO()
+    try:
+        torch.save({"key": key, "step": step, "curves": curves, "state": state}, buffer)
+    except RuntimeError as error:
+        if isinstance(error.__context__, MemoryError):
+            raise error.__context__ from None
+        raise
+    with paths.atomic(Path(folder) / CHECKPOINT) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def load_checkpoint(folder: str | Path, key: str, **parts: Any) -> tuple[int, dict]:

@@ -9,7 +9,6 @@ import resource
 import shutil
 import sys
 from pathlib import Path
-from typing import IO
 
 import kills
 import nibabel as nib
@@ -25,14 +24,8 @@ from gtgm.lock import held
 TENSOR = torch.zeros(100_000)
 
 
-def save_to(file: IO[bytes]) -> None:
-    with file:
-        torch.save({"a": TENSOR}, file)
-
-
 WRITERS = {
     "text": lambda path: path.write_text("a" * 400_000),
-    "torch.save": lambda path: save_to(path.open("wb")),
     "numpy": lambda path: np.save(path, TENSOR.numpy()),
     "NIfTI": lambda path: nib.save(nib.Nifti1Image(np.random.rand(50, 50, 50), np.eye(4)), path),
 }
@@ -167,7 +160,8 @@ def test_a_stage_says_what_it_lacks_and_then_goes_on(
     shutil.copytree(whole(kills.BEFORE[stage]), runs)
     code, message = kills.message_of(stage, runs, point)
     assert code == 3
-    assert all(words in message for words in (*SAYS[kind], str(runs)))
+    for words in (*SAYS[kind], str(runs)):
+        assert words in message
     assert kills.run(stage, runs) == 0
     assert kills.outputs(runs) == kills.outputs(whole(stage))
 

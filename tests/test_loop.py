@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import kills
 import pytest
 import torch
 
+from gtgm import paths
 from gtgm.errors import SettingsError, WeightsError
-from gtgm.faults import StorageError
+from gtgm.faults import ResourceError, StorageError, explained
 from gtgm.loop import CHECKPOINT, load_checkpoint, make_schedule, save_checkpoint
 
 
@@ -90,16 +99,74 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, keep):
         load_checkpoint(tmp_path, "key", network=network)
 
 
-def test_a_failed_write_keeps_the_old_checkpoint(tmp_path, monkeypatch):
+def test_a_full_disk_keeps_the_old_checkpoint(tmp_path, monkeypatch, evidence):
+    evidence("fault", "full disk", "written by a training")
+    network, _ = make()
+    save_checkpoint(tmp_path, "key", 7, {}, network=network)
+    with monkeypatch.context() as patch:
+        patch.setattr(paths, "atomic", full(paths.atomic))
+        with pytest.raises(StorageError, match="disk is full"):
+            save_checkpoint(tmp_path, "key", 8, {}, network=network)
+    assert load_checkpoint(tmp_path, "key", network=network)[0] == 7
+    assert [p.name for p in tmp_path.iterdir()] == [CHECKPOINT]
+
+
+def full(atomic: Callable) -> Callable:
+    @contextlib.contextmanager
+    def on_a_full_disk(path: Path) -> Iterator[Path]:
+        with atomic(path) as temporary:
+            kills.fill(temporary)
+            yield temporary
+
+    return on_a_full_disk
+
+
+def test_what_interrupts_a_checkpoint_is_what_is_raised(tmp_path, evidence):
+    """As Ctrl-C does, or torch when a worker is lost: from a signal, between any two bytes."""
+    evidence("fault", "interrupted", "at 60 moments of writing a checkpoint")
+    network = torch.nn.Sequential(*(torch.nn.Linear(200, 200) for _ in range(20)))
+    save_checkpoint(tmp_path, "key", 0, {}, network=network)
+    begun = time.perf_counter()
+    save_checkpoint(tmp_path, "key", 0, {}, network=network)
+    once = time.perf_counter() - begun
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    last, interrupted = 0, 0
+    try:
+        for moment in range(1, 61):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, once * moment / 60)
+                save_checkpoint(tmp_path, "key", moment, {}, network=network)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                interrupted += 1
+            found, _ = load_checkpoint(tmp_path, "key", network=network)
+            assert found in (last, moment)
+            last = found
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted
+    paths.sweep(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == [CHECKPOINT]
+
+
+def test_a_checkpoint_without_memory_for_it(tmp_path, monkeypatch, evidence):
+    evidence("fault", "out of memory", "writing a checkpoint")
     network, _ = make()
     save_checkpoint(tmp_path, "key", 7, {}, network=network)
 
-    def broken(_, file):
-        file.write(b"half")
-        raise OSError("disk full")
+    class Full(io.BytesIO):
+        def write(self, data: bytes) -> int:
+            if self.tell() > 500:
+                raise MemoryError
+            return super().write(data)
 
-    monkeypatch.setattr(torch, "save", broken)
-    with pytest.raises(StorageError, match="disk full"):
+    monkeypatch.setattr("gtgm.loop.io.BytesIO", Full)
+    with pytest.raises(ResourceError, match="memory has ended"), explained(tmp_path):
         save_checkpoint(tmp_path, "key", 8, {}, network=network)
+    monkeypatch.undo()
     assert load_checkpoint(tmp_path, "key", network=network)[0] == 7
-    assert [p.name for p in tmp_path.iterdir()] == [CHECKPOINT]
