@@ -35,8 +35,8 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     shape = (6, 7, 8)
     nifti(images / "hippocampus_000.nii.gz", np.zeros(shape, np.float32))
     nifti(labels / "hippocampus_000.nii.gz", np.full(shape, 9, np.uint8))
-    nifti(labels / "hippocampus_001.nii.gz", np.zeros((6, 7, 9), np.uint8))
-    nifti(labels / "hippocampus_002.nii.gz", np.zeros(shape, np.uint8), np.diag([2.0, 1, 1, 1]))
+    nifti(labels / "hippocampus_001.nii.gz", np.ones((6, 7, 9), np.uint8))
+    nifti(labels / "hippocampus_002.nii.gz", np.ones(shape, np.uint8), np.diag([2.0, 1, 1, 1]))
     nan = np.ones(shape, np.float32)
     nan[0, 0, 0] = np.nan
     nifti(images / "hippocampus_003.nii.gz", nan)
@@ -132,6 +132,8 @@ def test_many_kinds_of_problems_at_once(tmp_path: Path) -> None:
     nifti(image(16), rng.normal(size=shape).astype(np.float32), affine)
     nifti(label(16), np.ones(shape, np.uint8), affine)
     expect(image(16), "its spacing is 20 × 20 × 20 mm (z, y, x)")
+    nifti(label(17), np.zeros(shape, np.uint8))
+    expect(label(17), "background alone")
     expect(root, "the class 3 never occurs in none of the 16 readable labels")
 
     problems = verify(NAME, tmp_path / "data", progress=False)

@@ -114,7 +114,8 @@ def verify(
     facts = []
     for case in tqdm(found.cases, desc=info.name, unit="case", disable=None if progress else True):
         facts.append(_verify_case(case, info, problems))
-    return [*problems, *_twice(facts), *_spacings(facts), *_absent_classes(facts, info, path)]
+    across = (_twice(facts), _spacings(facts), _empty(facts), _absent_classes(facts, info, path))
+    return problems + [problem for found in across for problem in found]
 
 
 def _verify_em(case: Case, info: DatasetInfo, problems: list[Problem]) -> None:
@@ -189,6 +190,19 @@ def _spacings(facts: list[_Facts]) -> Iterator[Problem]:
                 f"about {shown} mm, the median of the dataset",
                 "check unit and orientation in its header",
             )
+
+
+def _empty(facts: list[_Facts]) -> Iterator[Problem]:
+    """Labels of background alone, where others hold a structure."""
+    known = [each for each in facts if each.classes is not None]
+    empty = [each for each in known if each.classes == {0}]
+    for each in empty if len(empty) < len(known) else []:
+        yield Problem(
+            str(each.case.label),
+            "it holds background alone",
+            f"a structure, as in {len(known) - len(empty)} of the {len(known)} readable labels",
+            "see if it is the right file; if the image really shows none, leave it as it is",
+        )
 
 
 def _absent_classes(facts: list[_Facts], info: DatasetInfo, path: Path) -> Iterator[Problem]:
