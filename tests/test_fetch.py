@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import ssl
 import urllib.request
 from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
 import pytest
+import trustme
 from breaking_server import Answer, serving
 
 from gtgm.datasets import fetch as module
@@ -215,6 +218,49 @@ def test_no_connection(evidence, server, part, name, free_port):
     address = server.url.replace("http:", "https:")  # plain bytes where TLS was expected
     with pytest.raises(FetchError, match="connection failed.*SSL"):
         fetch(f"{address}/f.bin", part, True, 2, progress=False)
+
+
+@pytest.fixture
+def authority(monkeypatch, tmp_path):
+    """Certificates of an authority that is trusted here, and nowhere else."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    # Since Python 3.12 an opener reads the authorities when it is built.
+    monkeypatch.setattr(module, "_OPENER", urllib.request.build_opener(module._Redirections))
+    return authority
+
+
+def with_tls(issuer: trustme.CA, host: str = "127.0.0.1", **more) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    issuer.issue_cert(host, **more).configure_cert(context)
+    return context
+
+
+def test_the_file_arrives_by_https(evidence, authority, part):
+    evidence("archive", "download", "https, broken in the middle")
+    with serving(with_tls(authority)) as server:
+        server.files["/f.bin"] = BODY
+        server.plan = [Answer(cut=5000), Answer(503)]
+        get(server, part)
+        assert server.url.startswith("https:") and ranges(server)[-1] == "bytes=5000-"
+    assert part.read_bytes() == BODY
+
+
+@pytest.mark.parametrize("name", ["unknown authority", "another host", "expired"])
+def test_certificates_that_do_not_vouch_for_the_server(evidence, authority, part, pauses, name):
+    evidence("archive", "download", f"certificate: {name}")
+    yesterday = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+    tls = {
+        "unknown authority": lambda: with_tls(trustme.CA()),
+        "another host": lambda: with_tls(authority, "elsewhere.example"),
+        "expired": lambda: with_tls(authority, not_after=yesterday),
+    }[name]()
+    with serving(tls) as server:
+        server.files["/f.bin"] = BODY
+        with pytest.raises(FetchError, match="certificate"):
+            get(server, part)
+        assert not part.exists() and not server.asked and not pauses
 
 
 def test_redirections_are_followed_with_the_range(server, part):
