@@ -33,8 +33,8 @@ from gtgm.loop import steps as progress
 from gtgm.text.describe import Facts
 from gtgm.text.hub import is_folder, load_pretrained, load_weights, quiet
 from gtgm.text.tokenizer import build_tokenizer
+from gtgm.text.trained import RECORD, trained
 
-TRAINING = "training.json"
 MAX_TOKENS = 48
 PATCH = 16
 #: Captions of other slices that are remembered.
@@ -142,10 +142,8 @@ def train_blip(
     folder = Path(folder)
     settings = {"steps": steps, "image_size": image_size, "batch": batch, "lr": lr, "seed": seed}
     key = _key(settings, slices, texts)
-    done = folder / TRAINING
-    if done.is_file() and (stats := json.loads(done.read_text("utf-8"))).get("key") == key:
+    if stats := trained(folder, key):
         return stats
-    done.unlink(missing_ok=True)
     tokenizer = build_tokenizer(texts)
     processor = BlipProcessor(
         BlipImageProcessorPil(
@@ -177,7 +175,7 @@ def train_blip(
         "unique_texts": len(set(texts)),
         "loss": loss,
     }
-    paths.write_json(done, stats)
+    paths.write_json(folder / RECORD, stats)
     return stats
 
 

@@ -24,8 +24,8 @@ from gtgm.loop import make_schedule
 from gtgm.loop import steps as progress
 from gtgm.text.hub import load_pretrained, load_weights, quiet
 from gtgm.text.tokenizer import build_tokenizer
+from gtgm.text.trained import RECORD, trained
 
-TRAINING = "training.json"
 MAX_TOKENS = 128
 MASKED = 0.15
 PHRASES = 1000
@@ -131,10 +131,8 @@ def train_text_encoder(
     settings = {"steps": steps, "batch": batch, "lr": lr, "hidden": hidden, "layers": layers}
     settings["seed"] = seed
     key = hashlib.sha256(json.dumps([settings, unique]).encode()).hexdigest()[:16]
-    done = folder / TRAINING
-    if done.is_file() and (stats := json.loads(done.read_text("utf-8"))).get("key") == key:
+    if stats := trained(folder, key):
         return stats
-    done.unlink(missing_ok=True)
     tokenizer = build_tokenizer(unique)
     tokens = tokenizer(
         unique, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
@@ -172,7 +170,7 @@ def train_text_encoder(
         "texts": len(unique),
         **curves,
     }
-    paths.write_json(done, stats)
+    paths.write_json(folder / RECORD, stats)
     return stats
 
 
