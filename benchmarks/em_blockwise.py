@@ -34,7 +34,7 @@ from gtgm.neurons.blockwise import BLOCK, HALO, segment_blockwise
 from gtgm.neurons.blockwise_prediction import TILE, predict_blockwise
 from gtgm.neurons.fragments import watershed_fragments
 from gtgm.neurons.metrics import voi
-from gtgm.neurons.training import NeuronSettings
+from gtgm.neurons.settings import NeuronSettings
 from gtgm.provenance import provenance
 
 EPILOG = """examples:

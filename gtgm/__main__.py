@@ -16,7 +16,14 @@ def main() -> int:
         return doctor(sys.argv[2:])
     from gtgm.cli import main as command
 
-    return command()
+    try:
+        try:
+            return command()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # who reads has seen enough: gtgm data list | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 if __name__ == "__main__":

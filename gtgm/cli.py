@@ -19,9 +19,6 @@ from gtgm.cli_export import add_command as add_export_command
 from gtgm.cli_segment import add_command as add_segment_command
 from gtgm.errors import DataError, GTGMError, SettingsError
 from gtgm.faults import explained
-from gtgm.methods import METHODS
-from gtgm.models.encoder import BACKBONES
-from gtgm.settings import MEMORY, PROFILES, PROTOCOLS, memory_preset
 from gtgm.show import show_neurons, show_scores
 
 EPILOG = """examples:
@@ -30,6 +27,33 @@ EPILOG = """examples:
   gtgm data list                               the 13 datasets of the paper, and FIB-25
   gtgm segment scan.nii.gz labels.nii.gz --weights runs/.../finetune/...
 """
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that adds its options when it is used: to import what they allow takes seconds."""
+
+    def __init__(
+        self,
+        *args: Any,
+        options: Callable[[argparse.ArgumentParser], None] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        formatter = argparse.RawDescriptionHelpFormatter
+        super().__init__(*args, formatter_class=formatter, allow_abbrev=False, **kwargs)
+        self._options = options
+
+    def _complete(self) -> None:
+        add, self._options = self._options, None
+        if add:
+            add(self)
+
+    def parse_known_args(self, *args: Any, **kwargs: Any) -> Any:
+        self._complete()
+        return super().parse_known_args(*args, **kwargs)
+
+    def format_help(self) -> str:
+        self._complete()
+        return super().format_help()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser with every command."""
-    parser = _parser(argparse.ArgumentParser, prog="gtgm", description=__doc__, epilog=EPILOG)
+    parser = _Parser(prog="gtgm", description=__doc__, epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"gtgm {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     add_data_command(partial(_command, commands), _command)
@@ -76,25 +100,25 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _parser(make: Callable, *args: Any, epilog: str, **kwargs: Any) -> argparse.ArgumentParser:
-    return make(
-        *args,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-        epilog=epilog,
-        **kwargs,
-    )
-
-
-def _command(commands: Any, name: str, run: Callable, about: str, example: str) -> Any:
-    parser = _parser(
-        commands.add_parser, name, help=about, description=about, epilog=f"example:\n  {example}"
+def _command(
+    commands: Any,
+    name: str,
+    run: Callable,
+    about: str,
+    example: str,
+    options: Callable[[argparse.ArgumentParser], None] | None = None,
+) -> Any:
+    parser = commands.add_parser(
+        name, help=about, description=about, epilog=f"example:\n  {example}", options=options
     )
     parser.set_defaults(run=run)
     return parser
 
 
 def _study_options(parser: argparse.ArgumentParser) -> None:
+    from gtgm.models.encoder import BACKBONES
+    from gtgm.settings import PROFILES, PROTOCOLS
+
     parser.add_argument("--profile", choices=PROFILES, default="cpu", help="sizes (default: cpu)")
     parser.add_argument(
         "--protocol", choices=PROTOCOLS, default="corrected", help="(default: corrected)"
@@ -114,10 +138,13 @@ def _study_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _method_option(parser: argparse.ArgumentParser) -> None:
+    from gtgm.methods import METHODS
+
     parser.add_argument("--method", choices=METHODS, default="gtgm", help="(default: gtgm)")
 
 
 def _study(options: argparse.Namespace, datasets: Sequence[str]) -> Any:
+    from gtgm.settings import memory_preset
     from gtgm.stages import Study
 
     memory = getattr(options, "memory", None)
@@ -158,7 +185,10 @@ def _changes(items: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def _add_pool_stage(commands: Any, name: str, about: str, example: str) -> None:
-    parser = _command(commands, name, partial(_pool_stage, name), about, example)
+    _command(commands, name, partial(_pool_stage, name), about, example, _pool_options)
+
+
+def _pool_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("datasets", nargs="+")
     _method_option(parser)
     _study_options(parser)
@@ -181,13 +211,19 @@ def _show_folder(what: str, folder: Path, begun: float) -> None:
 
 
 def _add_finetune(commands: Any) -> None:
-    parser = _command(
+    _command(
         commands,
         "finetune",
         _finetune,
         "fine-tune on few labels and score the held-out fold (stage 3); EM: neurons",
         "gtgm finetune Task04_Hippocampus --method gtgm --fraction 0.1 --data data",
+        _finetune_options,
     )
+
+
+def _finetune_options(parser: argparse.ArgumentParser) -> None:
+    from gtgm.settings import MEMORY
+
     parser.add_argument("dataset")
     _method_option(parser)
     parser.add_argument(
@@ -228,7 +264,7 @@ def _finetune(options: argparse.Namespace) -> int:
 
 
 def _add_evaluate(commands: Any) -> None:
-    parser = _command(
+    _command(
         commands,
         "evaluate",
         _evaluate,
@@ -236,7 +272,11 @@ def _add_evaluate(commands: Any) -> None:
         "gtgm evaluate Task04_Hippocampus --weights runs/.../finetune/... --data data\n"
         "  gtgm evaluate FIB25 --segmentation ffn.npz --name 'FFN (Januszewski et al. 2018)' "
         "--data data",
+        _evaluate_options,
     )
+
+
+def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset")
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--weights", type=Path, help="folder of a segmenter")

@@ -7,45 +7,53 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gtgm import paths
-from gtgm.batch.manifest import REPRODUCTIONS, TABLES
-from gtgm.models.encoder import BACKBONES
-from gtgm.settings import PROTOCOLS
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add both commands to the command line.
 
     Args:
-        command: makes a parser from a name, the function that runs, a sentence and an example.
+        command: makes a parser from a name, the function that runs, a sentence, an example, and a
+            function that adds the options.
     """
-    reproduce = command(
+    command(
         "reproduce",
         _reproduce,
         "run every experiment and write the report; continues where it stopped",
         "gtgm reproduce --data data --tables mri\n"
         "  gtgm reproduce --profile hippocampus --data data --where 'fold=0 and fraction<=10%'",
+        _reproduce_options,
     )
-    _common_options(reproduce)
-    reproduce.add_argument("--tables", default=",".join(TABLES), help="of ct,mri,em (default: all)")
-    reproduce.add_argument("--backbone", choices=BACKBONES, default=None, help="on real data")
-    reproduce.add_argument("--protocol", choices=PROTOCOLS, default="corrected")
-    reproduce.add_argument("--folds", type=_numbers, default=None, help="held out, such as 0,1")
-    reproduce.add_argument(
-        "--cluster",
-        default="local",
-        help="local, slurm, kubernetes, or a folder with a Snakemake profile (default: local)",
-    )
-    reproduce.add_argument("--dry-run", action="store_true", help="list what would run")
-    status = command(
+    command(
         "status",
         _status,
         "what of a reproduction is done, running or failed, and how long the rest takes",
         "gtgm status --profile hippocampus --where 'method in (random, gtgm)'",
+        _common_options,
     )
-    _common_options(status)
+
+
+def _reproduce_options(parser: argparse.ArgumentParser) -> None:
+    from gtgm.batch.manifest import TABLES
+    from gtgm.models.encoder import BACKBONES
+    from gtgm.settings import PROTOCOLS
+
+    _common_options(parser)
+    parser.add_argument("--tables", default=",".join(TABLES), help="of ct,mri,em (default: all)")
+    parser.add_argument("--backbone", choices=BACKBONES, default=None, help="on real data")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="corrected")
+    parser.add_argument("--folds", type=_numbers, default=None, help="held out, such as 0,1")
+    parser.add_argument(
+        "--cluster",
+        default="local",
+        help="local, slurm, kubernetes, or a folder with a Snakemake profile (default: local)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="list what would run")
 
 
 def _common_options(parser: argparse.ArgumentParser) -> None:
+    from gtgm.batch.manifest import REPRODUCTIONS
+
     parser.add_argument(
         "--profile",
         choices=REPRODUCTIONS,

@@ -8,22 +8,28 @@ from pathlib import Path
 
 from gtgm.errors import SettingsError
 from gtgm.setting_checks import check_axes
-from gtgm.settings import PRECISIONS
 
 
 def add_command(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the command to the command line.
 
     Args:
-        command: makes a parser from a name, the function that runs, a sentence and an example.
+        command: makes a parser from a name, the function that runs, a sentence, an example, and a
+            function that adds the options.
     """
-    parser = command(
+    command(
         "segment",
         _segment,
         "segment a NIfTI image, on its own grid and affine, or the neurons of an EM volume",
         "gtgm segment scan.nii.gz labels.nii.gz --weights runs/.../finetune/...\n"
         "  gtgm segment sample.hdf neurons --weights runs/.../neurons/...   # any size, blockwise",
+        _options,
     )
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    from gtgm.settings import PRECISIONS
+
     parser.add_argument("image", type=Path, help="NIfTI; or HDF5, Zarr, N5 or TIFF for EM")
     parser.add_argument("output", type=Path, help="NIfTI; or a folder for the Zarr arrays of EM")
     parser.add_argument("--weights", type=Path, required=True, help="folder of a segmenter")

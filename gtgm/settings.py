@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from gtgm.errors import SettingsError
 from gtgm.hashing import how
-from gtgm.neurons.training import NeuronSettings
+from gtgm.neurons.settings import NeuronSettings
 from gtgm.setting_checks import (
     check_axes,
     check_choice,

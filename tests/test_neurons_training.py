@@ -11,8 +11,8 @@ from torch import nn
 
 from gtgm.errors import DataError, SettingsError, WeightsError
 from gtgm.loop import CHECKPOINT
+from gtgm.neurons.settings import NeuronSettings
 from gtgm.neurons.training import (
-    NeuronSettings,
     draw_batch,
     patch_for,
     standardise,
@@ -156,20 +156,3 @@ def test_useless_labels_are_refused(volume):
         train_affinities(tiny(), raw[:4], labels, SETTINGS)
     with pytest.raises(DataError, match="labelled"):
         train_affinities(tiny(), raw, np.zeros_like(labels), SETTINGS)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"loss": "l1"},
-        {"optimiser": "sgd"},
-        {"steps": 0},
-        {"batch": -1},
-        {"patch": (4, 4)},
-        {"offsets": ()},
-        {"learning_rate": 0.0},
-    ],
-)
-def test_settings_that_cannot_be_are_refused(wrong):
-    with pytest.raises(SettingsError, match=next(iter(wrong))):
-        NeuronSettings(**wrong)

@@ -15,16 +15,22 @@ from gtgm.batch.units import Unit
 from gtgm.datasets import registry
 from gtgm.errors import SettingsError
 from gtgm.methods import METHODS
-from gtgm.models.encoder import BACKBONES
 from gtgm.settings import PROFILES, PROTOCOLS
 
 Predicate = Callable[[Run], bool]
+
+
+def _backbones() -> Sequence[str]:
+    from gtgm.models.encoder import BACKBONES  # MONAI takes seconds to import
+
+    return tuple(BACKBONES)
+
 
 #: Names whose values are words, with the function that lists them.
 WORDS: dict[str, Callable[[], Sequence[str]]] = {
     "dataset": registry.names,
     "method": lambda: list(METHODS),
-    "backbone": lambda: BACKBONES,
+    "backbone": _backbones,
     "protocol": lambda: PROTOCOLS,
     "profile": lambda: PROFILES,
 }

@@ -9,8 +9,7 @@ exchanged with y and x; no section of theirs is lost or slips.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from monai.transforms import (
     Transform,
 )
 
-from gtgm.errors import DataError, SettingsError
+from gtgm.errors import DataError
 from gtgm.neurons.sections import (
     POSITION,
     RandElastic2Dd,
@@ -34,68 +33,11 @@ from gtgm.neurons.sections import (
     RandSectionIntensityd,
     RandTransposed,
 )
+from gtgm.neurons.settings import Augmentation
 
 #: Keys of the dictionaries that the transforms take.
 RAW, LABELS = "raw", "labels"
 BOTH = (RAW, LABELS)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Augmentation:
-    """How often and how strongly patches are changed; 0 turns a change off.
-
-    Lengths are in voxels, intensities in standard deviations of the volume.
-
-    Attributes:
-        flip: probability of a flip, for each axis.
-        transpose: probability that axes of equal length are exchanged: y and x, and z as well if
-            voxels are cubic.
-        rotate: probability of a rotation in the plane.
-        angle: largest rotation in degrees; 45 and ``transpose`` together reach every direction.
-        elastic: probability of an elastic deformation in the plane.
-        elastic_pixels: standard deviation of the displacement of its control points.
-        elastic_spacing: distance between control points.
-        misaligned: probability that one section slips, or all sections from one on.
-        misaligned_pixels: longest slip along y and along x.
-        blur: probability of a Gaussian blur in the plane.
-        blur_sigma: largest standard deviation of the blur; the least is half of it.
-        contrast: sections are scaled by a factor in 1 ± contrast, half of it shared by all.
-        brightness: sections are shifted by up to ± brightness, half of it shared by all.
-        noise: Gaussian noise of a standard deviation between 0 and noise.
-        cutout: probability that boxes of raw are replaced by 0, the mean; one to three of them.
-        cutout_pixels: largest side of a box in the plane, the least is half of it. Along z boxes
-            have an eighth of that, or the same if voxels are cubic. No side is longer than half
-            of the patch.
-        missing: probability that a patch loses one section.
-    Raises:
-        SettingsError: a value out of range.
-    """
-
-    flip: float = 0.5
-    transpose: float = 0.5
-    rotate: float = 0.3
-    angle: float = 45.0
-    elastic: float = 0.3
-    elastic_pixels: float = 2.0
-    elastic_spacing: int = 24
-    misaligned: float = 0.1
-    misaligned_pixels: int = 8
-    blur: float = 0.1
-    blur_sigma: float = 1.0
-    contrast: float = 0.2
-    brightness: float = 0.2
-    noise: float = 0.2
-    cutout: float = 0.2
-    cutout_pixels: int = 24
-    missing: float = 0.1
-
-    def __post_init__(self) -> None:
-        for names, accepted, expected in _RULES:
-            for name in names.split():
-                value = getattr(self, name)
-                number = isinstance(value, int | float) and not isinstance(value, bool)
-                if not (number and accepted(value)):
-                    raise SettingsError(f"is {value!r}", where=name, expected=expected)
 
 
 def sample_patch(
@@ -228,19 +170,3 @@ class _RandCutoutd(RandCoarseDropoutd):
 
 
 #: Settings, what is accepted for them, and the same in words.
-_RULES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
-    (
-        "flip transpose rotate elastic misaligned blur cutout missing",
-        lambda v: 0 <= v <= 1,
-        "a probability, 0 to 1",
-    ),
-    ("contrast brightness noise", lambda v: 0 <= v < 1, "at least 0, below 1"),
-    ("angle", lambda v: 0 <= v <= 180, "0 to 180 degrees"),
-    ("elastic_pixels blur_sigma", lambda v: 0 <= v < math.inf, "a finite number of at least 0"),
-    (
-        "misaligned_pixels cutout_pixels",
-        lambda v: isinstance(v, int) and v >= 0,
-        "a whole number of at least 0",
-    ),
-    ("elastic_spacing", lambda v: isinstance(v, int) and v >= 2, "a whole number of at least 2"),
-)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,86 +16,13 @@ from gtgm.device import step_generator
 from gtgm.errors import DataError, SettingsError
 from gtgm.hashing import settings_hash
 from gtgm.intensity import normalise
-from gtgm.neurons import postprocess
-from gtgm.neurons.affinities import LOSSES, NEAREST, affinities, check_offsets
-from gtgm.neurons.augment import Augmentation, augment, sample_patch
+from gtgm.neurons.affinities import LOSSES, affinities
+from gtgm.neurons.augment import augment, sample_patch
+from gtgm.neurons.settings import NeuronSettings
 
 log = logging.getLogger(__name__)
 #: Points of a curve, at most.
 POINTS = 200
-OPTIMISERS = ("one_cycle", "paper")
-
-
-@dataclass(frozen=True)
-class NeuronSettings:
-    """How an affinity network is trained.
-
-    Attributes:
-        patch: (z, y, x) in voxels; axes that the volume does not fill become smaller.
-        batch: patches per step.
-        steps: optimiser steps.
-        optimiser: ``one_cycle`` (AdamW, one-cycle learning rate) or ``paper`` (Adam with amsgrad
-            and eps 0.01, constant learning rate).
-        learning_rate: highest learning rate; the paper's optimiser goes with 1e-4.
-        weight_decay: the paper's optimiser goes with 1e-6.
-        loss: ``mse`` (class-balanced, the paper's) or ``bce`` (class-balanced cross-entropy).
-        offsets: one output channel each, (z, y, x) in voxels; the three nearest come first.
-        boundary: voxels by which neurons are shrunk for the targets, see
-            :func:`gtgm.neurons.affinities.affinities`.
-        ema: decay of the weight average that is returned; 0 returns the last weights.
-        augmentation: how patches are changed.
-        postprocessing: how affinities become neurons, among the methods of
-            :mod:`gtgm.neurons.postprocess`; the first one gives the run's own score.
-        seed: of patches, augmentation and dropout.
-        bf16: bfloat16 autocast.
-        checkpoint_every: steps between two checkpoints.
-    """
-
-    patch: tuple[int, int, int] = (24, 96, 96)
-    batch: int = 2
-    steps: int = 500
-    optimiser: str = "one_cycle"
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-4
-    loss: str = "mse"
-    offsets: tuple[tuple[int, int, int], ...] = NEAREST
-    boundary: int = 0
-    ema: float = 0.0
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    postprocessing: tuple[str, ...] = ("waterz",)
-    seed: int = 0
-    bf16: bool = False
-    checkpoint_every: int = 100
-
-    def __post_init__(self) -> None:
-        for name, choices in (("loss", tuple(LOSSES)), ("optimiser", OPTIMISERS)):
-            if getattr(self, name) not in choices:
-                raise SettingsError(
-                    f"is {getattr(self, name)!r}", where=name, expected=f"one of {choices}"
-                )
-        for name in ("batch", "steps", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"is {getattr(self, name)}", where=name, expected="at least 1")
-        if self.boundary < 0:
-            raise SettingsError(f"is {self.boundary}", where="boundary", expected="at least 0")
-        if not 0 <= self.ema < 1:
-            raise SettingsError(f"is {self.ema}", where="ema", expected="at least 0, below 1")
-        if self.learning_rate <= 0:
-            raise SettingsError(f"is {self.learning_rate}", where="learning_rate", expected="> 0")
-        if len(self.patch) != 3 or not all(type(p) is int and p > 0 for p in self.patch):
-            raise SettingsError(
-                f"is {self.patch}", where="patch", expected="three positive sizes (z, y, x)"
-            )
-        check_offsets(self.offsets)
-        possible = postprocess.usable(self.offsets)
-        wrong = [name for name in self.postprocessing if name not in possible]
-        if wrong or not self.postprocessing:
-            raise SettingsError(
-                f"is {self.postprocessing}",
-                where="postprocessing",
-                expected=f"at least one of {', '.join(possible)}",
-                fix="others need offsets beyond the three nearest",
-            )
 
 
 def train_affinities(

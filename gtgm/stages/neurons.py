@@ -23,7 +23,8 @@ from gtgm.neurons import postprocess
 from gtgm.neurons.fragments import is_anisotropic, watershed_fragments
 from gtgm.neurons.metrics import neuron_scores, without_borders
 from gtgm.neurons.segment import predict_affinities
-from gtgm.neurons.training import NeuronSettings, patch_for, train_affinities
+from gtgm.neurons.settings import NeuronSettings
+from gtgm.neurons.training import patch_for, train_affinities
 from gtgm.results import Result, load_result, measure
 from gtgm.stages.disjoint import check_sections
 from gtgm.stages.examples import keep_example
