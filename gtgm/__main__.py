@@ -10,20 +10,27 @@ def main() -> int:
     """Run the command line; returns the exit code."""
     if not sys.stderr.isatty():  # bars in a log hide what stands on their lines
         os.environ.setdefault("TQDM_DISABLE", "1")
+    try:
+        try:
+            return _run()
+        finally:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("gtgm: stopped; the same command continues from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # who reads has seen enough: gtgm data list | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run() -> int:
     if sys.argv[1:2] == ["doctor"]:  # its imports are few: it must run where others are missing
         from gtgm.cli_doctor import main as doctor
 
         return doctor(sys.argv[2:])
     from gtgm.cli import main as command
 
-    try:
-        try:
-            return command()
-        finally:
-            sys.stdout.flush()
-    except BrokenPipeError:  # who reads has seen enough: gtgm data list | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    return command()
 
 
 if __name__ == "__main__":

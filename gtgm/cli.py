@@ -67,9 +67,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, DataError) and getattr(options, "data", "") and "set" in options:
             print("`gtgm data verify NAME` lists all problems of a dataset.", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("gtgm: stopped; the same command continues from here", file=sys.stderr)
-        return 130
 
 
 def make_parser() -> argparse.ArgumentParser:

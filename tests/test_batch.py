@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 
 from gtgm import paths
@@ -35,6 +36,18 @@ if fail:
 with open(here / f"{name}.count", "a") as file:
     file.write("x")
 print("unit", os.environ["GTGM_UNIT"], "threads", os.environ.get("OMP_NUM_THREADS"))
+"""
+
+#: A batch in a process of its own.
+BATCH = """
+import sys
+from gtgm.batch.snake import run_batch
+from gtgm.batch.units import read_manifest
+try:
+    run_batch(list(read_manifest(sys.argv[1]).values()), sys.argv[2])
+except KeyboardInterrupt:
+    print("stopped", file=sys.stderr)
+    sys.exit(130)
 """
 
 
@@ -74,6 +87,53 @@ def test_a_notebook_that_fails_is_kept_under_another_name(notebook: Path, tmp_pa
     nbformat.validate(nbformat.read(output.parent / "unit.failed.ipynb", as_version=4))
 
 
+def begin(manifest: Path, run: Path, **options) -> subprocess.Popen:
+    """A batch in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", BATCH, str(manifest), str(run)],
+        env={**os.environ, "PYTHONPATH": str(paths.ROOT)},
+        start_new_session=True,
+        **options,
+    )
+
+
+def wait_for(file: Path, batch: subprocess.Popen) -> None:
+    limit = time.monotonic() + 120
+    while not file.exists():
+        assert batch.poll() is None and time.monotonic() < limit
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("by", ["Ctrl-C", "SIGTERM to the batch alone", "a closed terminal"])
+def test_a_batch_that_is_stopped_says_so_and_leaves_no_process(
+    notebook: Path, tmp_path: Path, by: str, evidence
+) -> None:
+    evidence("fault", "interrupted", f"a batch, by {by}")
+    run = tmp_path / "run"
+    values = {"folder": str(run), "name": "slow", "wait_for": str(tmp_path / "go")}
+    slow = Unit("slow", str(notebook), values, outputs=("slow.count",), memory_gb=0.1)
+    write_manifest([slow], tmp_path / "units.json")
+    batch = begin(tmp_path / "units.json", run, stderr=subprocess.PIPE, text=True)
+    wait_for(run / "slow.started", batch)
+    below = psutil.Process(batch.pid).children(recursive=True)
+    assert any("ipykernel" in " ".join(process.cmdline()) for process in below)
+    if by == "Ctrl-C":
+        os.killpg(batch.pid, signal.SIGINT)
+    elif by == "a closed terminal":
+        os.killpg(batch.pid, signal.SIGHUP)
+    else:
+        batch.terminate()
+    _, said = batch.communicate(timeout=60)
+    assert batch.returncode == 130, said
+    assert said.splitlines()[-1] == "stopped" and "Traceback" not in said
+    assert not psutil.wait_procs(below, timeout=30)[1]
+    assert state(slow, run) == "to run" and not slow.failed(run).exists()
+
+    (tmp_path / "go").touch()
+    assert run_batch([slow], run).executed == ("slow",)
+    assert (run / "slow.count").read_text() == "x"
+
+
 def test_a_batch_survives_failure_and_kill_and_runs_nothing_twice(
     notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evidence
 ) -> None:
@@ -94,21 +154,8 @@ def test_a_batch_survives_failure_and_kill_and_runs_nothing_twice(
     write_manifest(units, tmp_path / "units.json")
 
     # Killed without warning while `slow` runs: nothing of it remains, `first` does.
-    code = (
-        "import sys; from gtgm.batch.snake import run_batch; "
-        "from gtgm.batch.units import read_manifest; "
-        "run_batch(list(read_manifest(sys.argv[1]).values()), sys.argv[2])"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(paths.ROOT)}
-    batch = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "units.json"), str(run)],
-        env=environment,
-        start_new_session=True,
-    )
-    limit = time.monotonic() + 120
-    while not (run / "slow.started").exists():
-        assert batch.poll() is None and time.monotonic() < limit
-        time.sleep(0.1)
+    batch = begin(tmp_path / "units.json", run)
+    wait_for(run / "slow.started", batch)
     with pytest.raises(SettingsError, match="another batch is at work"):
         run_batch(units, run)
     os.killpg(batch.pid, signal.SIGKILL)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
+
+from gtgm.__main__ import main
 
 LOADED = """
 import atexit, sys
@@ -48,3 +53,34 @@ def test_a_reader_that_has_seen_enough_is_no_error(arguments, unbuffered, monkey
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait() in (0, 1)
+
+
+def test_ctrl_c_in_a_training_with_workers_is_one_line(tmp_path, evidence):
+    evidence("fault", "interrupted", "gtgm pretrain with workers, by Ctrl-C")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gtgm", "pretrain", "Task04_Hippocampus", "--profile", "tiny"]
+        + ["--runs", str(tmp_path), "--set", "pretrain.steps=100000"]
+        + ["--set", "pretrain.workers=1", "--set", "pretrain.checkpoint_every=2"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    limit = time.monotonic() + 240
+    while not any(tmp_path.rglob("checkpoint.pt")):
+        assert process.poll() is None and time.monotonic() < limit
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, workers included
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said == "gtgm: stopped; the same command continues from here\n"
+
+
+def test_ctrl_c_while_packages_are_imported(monkeypatch, capsys):
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gtgm.cli.main", interrupted)
+    monkeypatch.setattr(sys, "argv", ["gtgm", "status"])
+    assert main() == 130
+    assert capsys.readouterr().err.startswith("gtgm: stopped")

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import sys
 import time
 import warnings
@@ -147,6 +148,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--folder", required=True, help="run folder that receives the results")
     parser.add_argument("--output", help="file that also receives the executed notebook")
     options = parser.parse_args(arguments)
+    with _stopped_once():
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
     print(f"started   {options.unit}", flush=True)
     start = time.perf_counter()
     try:
@@ -155,12 +161,30 @@ def main(arguments: list[str] | None = None) -> int:
     except GTGMError as error:
         print(f"FAILED    {error}", file=sys.stderr, flush=True)
         return 1
+    except KeyboardInterrupt:
+        print(f"stopped   {options.unit}", flush=True)
+        return 130
     if options.output and Path(options.output).resolve() != executed.resolve():
         # Without a shared file system, Snakemake wants it in its own storage.
         Path(options.output).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(executed, options.output)
     print(f"finished  {options.unit}  {time.perf_counter() - start:.0f} s", flush=True)
     return 0
+
+
+@contextlib.contextmanager
+def _stopped_once() -> Iterator[None]:
+    """Ctrl-C ends the block, also where the caller ignores it; a second one changes nothing."""
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _short(error: Exception) -> str:

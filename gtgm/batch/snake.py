@@ -9,9 +9,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -24,6 +26,9 @@ from gtgm.batch.units import BATCH, EXECUTED, Unit, ordered, write_manifest
 from gtgm.errors import SettingsError
 from gtgm.lock import PATIENCE, take
 from gtgm.provenance import cores
+
+#: Seconds that a stopped unit may take to end its kernel.
+LATE = 15
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,8 @@ def run_batch(
     Raises:
         SettingsError: units that contradict each other, an unknown or unusable cluster, or a batch
             already at work in the folder.
+        KeyboardInterrupt: it was stopped, by Ctrl-C, SIGTERM or a closed terminal; units at work
+            were ended.
     """
     units, folder, start = ordered(units), Path(folder).resolve(), time.perf_counter()
     check_jobs(jobs)
@@ -91,12 +98,15 @@ def run_batch(
     with _only_batch(folder) as lock:
         command = _command(units, folder / BATCH, folder, jobs, keep_going, profile)
         names = _would_run(command)
-        code = 0
+        code, stopped = 0, False
         if names:
             # No other batch holds our lock, so a lock of Snakemake's is left from a killed one.
             if any((folder / ".snakemake" / "locks").glob("*")):
                 _call([*command, "--unlock"])
-            code = _execute([*command, "--quiet", "all"], lock)
+            try:
+                code = _execute([*command, "--quiet", "all"], lock, profile.local)
+            except KeyboardInterrupt:
+                stopped = True
     now = states(units, folder)
     failed = [u for u in units if now[u.name] == FAILED]
     seconds = time.perf_counter() - start
@@ -108,6 +118,8 @@ def run_batch(
     waiting = [name for name, state in now.items() if state == TO_RUN]
     if waiting:
         print(f"not run: {', '.join(waiting)}")
+    if stopped:
+        raise KeyboardInterrupt
     if code and not failed:
         print(f"Snakemake ended with {code}, see {folder / '.snakemake' / 'log'}")
     return BatchReport(now, tuple(names), seconds, 0 if done == len(units) and not code else 1)
@@ -169,14 +181,65 @@ def _call(command: list[str]) -> str:
     return done.stdout + done.stderr
 
 
-def _execute(command: list[str], lock: int) -> int:
-    """Run Snakemake to its end; an interrupt goes to it, and to the units."""
-    process = subprocess.Popen(command, env=_environment(), pass_fds=(lock,))
-    while True:
-        try:
+def _execute(command: list[str], lock: int, local: bool) -> int:
+    """Run Snakemake to its end, or until we are stopped: then no process of it stays.
+
+    Snakemake would answer Ctrl-C with pages of traces and wait for its units, so that here it does
+    not hear of it. On a cluster it is told once, as it has jobs to cancel.
+    """
+    deaf = partial(signal.signal, signal.SIGINT, signal.SIG_IGN) if local else None
+    process = subprocess.Popen(
+        command,
+        env=_environment(),
+        pass_fds=(lock,),
+        preexec_fn=deaf,
+        process_group=None if local else 0,
+    )
+    try:
+        with _stopped_by_every_signal():
             return process.wait()
-        except KeyboardInterrupt:
+    except KeyboardInterrupt:
+        if local:
+            _stop(process)
+        else:
             process.send_signal(signal.SIGINT)
+            process.wait()
+        raise
+
+
+def _stop(process: subprocess.Popen) -> None:
+    """Kill Snakemake before it starts other units, and let those at work end in order."""
+    below: list[psutil.Process] = []
+    with contextlib.suppress(psutil.NoSuchProcess):  # a closed terminal ends it and its units
+        below = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    for each in below:
+        with contextlib.suppress(psutil.Error):
+            if "gtgm.batch.execute" in each.cmdline():
+                each.send_signal(signal.SIGINT)
+    for late in psutil.wait_procs(below, timeout=LATE)[1]:
+        with contextlib.suppress(psutil.Error):
+            late.kill()
+
+
+@contextlib.contextmanager
+def _stopped_by_every_signal() -> Iterator[None]:
+    """Let a scheduler or a closed terminal stop what is in the block as Ctrl-C does."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signals = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        signals = []
+    for number in signals:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in signals:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _environment() -> dict[str, str]:

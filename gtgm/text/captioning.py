@@ -96,7 +96,7 @@ def caption_volumes(
                 store.write(case, _rows(case, part, words, captioner.name, prefix_file_name))
             waiting.clear()
 
-    for case, image, spacing in tqdm(volumes, desc="captions", disable=not show, leave=False):
+    for case, image, spacing in tqdm(volumes, desc="captions", leave=False) if show else volumes:
         ids.append(case)
         plan = _plan(case, np.shape(image), patch, step, seed)
         if case in store and _same(store.rows(case), plan, captioner.name, case, prefix_file_name):
