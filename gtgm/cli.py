@@ -349,4 +349,6 @@ def _publish(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from gtgm.__main__ import main as start
+
+    sys.exit(start())
