@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -11,16 +12,24 @@ def main() -> int:
     if not sys.stderr.isatty():  # bars in a log hide what stands on their lines
         os.environ.setdefault("TQDM_DISABLE", "1")
     try:
-        try:
-            return _run()
-        finally:
-            sys.stdout.flush()
+        return _run()
     except KeyboardInterrupt:
-        print("gtgm: stopped; the same command continues from here", file=sys.stderr)
+        with contextlib.suppress(OSError):  # a closed terminal
+            print("gtgm: stopped; the same command continues from here", file=sys.stderr)
         return 130
     except BrokenPipeError:  # who reads has seen enough: gtgm data list | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    """Write what is left to write, if anybody reads it."""
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run() -> int:

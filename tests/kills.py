@@ -137,6 +137,12 @@ def start(stage: str, runs: Path) -> Any:
     return process
 
 
+def hear_signals() -> None:
+    """Undo, in a new process, what a test run in the background (``&``, ``nohup``) hands on."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def outputs(runs: Path) -> dict[str, Any]:
     """What a stage leaves: results without times, and hashes of all other files."""
     found: dict[str, Any] = {}

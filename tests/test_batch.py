@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
+import kills
 import nbformat
 import psutil
 import pytest
@@ -87,45 +92,91 @@ def test_a_notebook_that_fails_is_kept_under_another_name(notebook: Path, tmp_pa
     nbformat.validate(nbformat.read(output.parent / "unit.failed.ipynb", as_version=4))
 
 
-def begin(manifest: Path, run: Path, **options) -> subprocess.Popen:
-    """A batch in a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-c", BATCH, str(manifest), str(run)],
-        env={**os.environ, "PYTHONPATH": str(paths.ROOT)},
-        start_new_session=True,
-        **options,
-    )
+@pytest.fixture
+def begin() -> Iterator[Callable[..., subprocess.Popen]]:
+    """Starts batches in process groups of their own; nothing of them outlives the test."""
+    begun: list[subprocess.Popen] = []
+
+    def start(
+        manifest: Path, run: Path, before: Callable[[], object] = bool, **options
+    ) -> subprocess.Popen:
+        def prepare() -> None:
+            kills.hear_signals()
+            before()
+
+        batch = subprocess.Popen(
+            [sys.executable, "-c", BATCH, str(manifest), str(run)],
+            env={**os.environ, "PYTHONPATH": str(paths.ROOT)},
+            start_new_session=True,
+            preexec_fn=prepare,
+            **options,
+        )
+        begun.append(batch)
+        return batch
+
+    yield start
+    for batch in begun:
+        if batch.poll() is None:
+            for process in psutil.Process(batch.pid).children(recursive=True):
+                process.kill()
+            batch.kill()
+            batch.wait()
 
 
-def wait_for(file: Path, batch: subprocess.Popen) -> None:
+def until(batch: subprocess.Popen, reached: Callable[[], bool]) -> None:
     limit = time.monotonic() + 120
-    while not file.exists():
+    while not reached():
         assert batch.poll() is None and time.monotonic() < limit
-        time.sleep(0.1)
+        time.sleep(0.05)
 
 
-@pytest.mark.parametrize("by", ["Ctrl-C", "SIGTERM to the batch alone", "a closed terminal"])
+STOPS = (
+    "Ctrl-C",
+    "Ctrl-C twice",
+    "Ctrl-C while a unit starts",
+    "SIGTERM to the batch alone",
+    "a closed terminal",
+)
+
+
+@pytest.mark.parametrize("by", STOPS)
 def test_a_batch_that_is_stopped_says_so_and_leaves_no_process(
-    notebook: Path, tmp_path: Path, by: str, evidence
+    notebook: Path, tmp_path: Path, by: str, begin: Callable, evidence
 ) -> None:
     evidence("fault", "interrupted", f"a batch, by {by}")
     run = tmp_path / "run"
     values = {"folder": str(run), "name": "slow", "wait_for": str(tmp_path / "go")}
     slow = Unit("slow", str(notebook), values, outputs=("slow.count",), memory_gb=0.1)
     write_manifest([slow], tmp_path / "units.json")
-    batch = begin(tmp_path / "units.json", run, stderr=subprocess.PIPE, text=True)
-    wait_for(run / "slow.started", batch)
-    below = psutil.Process(batch.pid).children(recursive=True)
-    assert any("ipykernel" in " ".join(process.cmdline()) for process in below)
-    if by == "Ctrl-C":
-        os.killpg(batch.pid, signal.SIGINT)
-    elif by == "a closed terminal":
-        os.killpg(batch.pid, signal.SIGHUP)
-    else:
+    options, terminal = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}, None
+    if by == "a closed terminal":
+        terminal, other = os.openpty()
+        owns = partial(fcntl.ioctl, other, termios.TIOCSCTTY, 0)
+        options = dict.fromkeys(("stdin", "stdout", "stderr"), other) | {"before": owns}
+    batch = begin(tmp_path / "units.json", run, **options)
+    main = psutil.Process(batch.pid)
+
+    def starts() -> bool:
+        return any("gtgm.batch.execute" in p.cmdline() for p in main.children(recursive=True))
+
+    until(batch, starts if "starts" in by else (run / "slow.started").exists)
+    below = main.children(recursive=True)
+    said = ""
+    if by == "a closed terminal":
+        os.close(other)
+        os.close(terminal)
+        batch.wait(60)
+    elif "SIGTERM" in by:
         batch.terminate()
-    _, said = batch.communicate(timeout=60)
-    assert batch.returncode == 130, said
-    assert said.splitlines()[-1] == "stopped" and "Traceback" not in said
+    else:
+        os.killpg(batch.pid, signal.SIGINT)
+    if by == "Ctrl-C twice":
+        time.sleep(0.2)  # while it ends the kernel
+        os.killpg(batch.pid, signal.SIGINT)
+    if terminal is None:
+        _, said = batch.communicate(timeout=60)
+        assert batch.returncode == 130, said
+        assert said.splitlines()[-1] == "stopped" and "Traceback" not in said
     assert not psutil.wait_procs(below, timeout=30)[1]
     assert state(slow, run) == "to run" and not slow.failed(run).exists()
 
@@ -135,7 +186,7 @@ def test_a_batch_that_is_stopped_says_so_and_leaves_no_process(
 
 
 def test_a_batch_survives_failure_and_kill_and_runs_nothing_twice(
-    notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evidence
+    notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: Callable, evidence
 ) -> None:
     evidence("kill", "batch", "while one of its notebooks runs")
     evidence("fault", "two at once in one folder", "a batch")
@@ -155,7 +206,7 @@ def test_a_batch_survives_failure_and_kill_and_runs_nothing_twice(
 
     # Killed without warning while `slow` runs: nothing of it remains, `first` does.
     batch = begin(tmp_path / "units.json", run)
-    wait_for(run / "slow.started", batch)
+    until(batch, (run / "slow.started").exists)
     with pytest.raises(SettingsError, match="another batch is at work"):
         run_batch(units, run)
     os.killpg(batch.pid, signal.SIGKILL)

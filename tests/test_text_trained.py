@@ -18,7 +18,9 @@ def test_the_record_of_the_same_texts_and_settings_counts(tmp_path):
     assert not (tmp_path / RECORD).exists()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '"a"', '{"key": "a", "key": "a"}', "\xff"])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '"a"', pytest.param("[" * 100_000, id="deep"), "\xff"]
+)
 def test_a_damaged_record_does_not(tmp_path, content):
     (tmp_path / RECORD).write_text(content, encoding="latin-1")
     assert trained(tmp_path, "a") is None

@@ -162,7 +162,8 @@ def _run(options: argparse.Namespace) -> int:
         print(f"FAILED    {error}", file=sys.stderr, flush=True)
         return 1
     except KeyboardInterrupt:
-        print(f"stopped   {options.unit}", flush=True)
+        with contextlib.suppress(OSError):  # who reads may have been stopped, too
+            print(f"stopped   {options.unit}", flush=True)
         return 130
     if options.output and Path(options.output).resolve() != executed.resolve():
         # Without a shared file system, Snakemake wants it in its own storage.

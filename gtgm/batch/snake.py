@@ -11,10 +11,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -108,21 +109,32 @@ def run_batch(
             except KeyboardInterrupt:
                 stopped = True
     now = states(units, folder)
-    failed = [u for u in units if now[u.name] == FAILED]
     seconds = time.perf_counter() - start
-    done = sum(state == DONE for state in now.values())
     names = [name for name in names if now[name] != TO_RUN]
-    print(f"{done} of {len(units)} units done, {len(names)} executed now, {seconds:.0f} s")
+    if stopped:
+        with contextlib.suppress(OSError):  # where the terminal is gone, too
+            _tell(units, folder, now, len(names), seconds)
+        raise KeyboardInterrupt
+    failed = _tell(units, folder, now, len(names), seconds)
+    if code and not failed:
+        print(f"Snakemake ended with {code}, see {folder / '.snakemake' / 'log'}")
+    done = all(state == DONE for state in now.values())
+    return BatchReport(now, tuple(names), seconds, 0 if done and not code else 1)
+
+
+def _tell(
+    units: Sequence[Unit], folder: Path, now: dict[str, str], executed: int, seconds: float
+) -> list[Unit]:
+    """Print how a batch ended; the units that failed."""
+    done = sum(state == DONE for state in now.values())
+    print(f"{done} of {len(units)} units done, {executed} executed now, {seconds:.0f} s")
+    failed = [u for u in units if now[u.name] == FAILED]
     for unit in failed:
         print(f"failed: {unit.name}: {failure(unit, folder)}, see {unit.failed(folder)}")
     waiting = [name for name, state in now.items() if state == TO_RUN]
     if waiting:
         print(f"not run: {', '.join(waiting)}")
-    if stopped:
-        raise KeyboardInterrupt
-    if code and not failed:
-        print(f"Snakemake ended with {code}, see {folder / '.snakemake' / 'log'}")
-    return BatchReport(now, tuple(names), seconds, 0 if done == len(units) and not code else 1)
+    return failed
 
 
 def _command(
@@ -187,59 +199,66 @@ def _execute(command: list[str], lock: int, local: bool) -> int:
     Snakemake would answer Ctrl-C with pages of traces and wait for its units, so that here it does
     not hear of it. On a cluster it is told once, as it has jobs to cancel.
     """
-    deaf = partial(signal.signal, signal.SIGINT, signal.SIG_IGN) if local else None
+    hears = signal.SIG_IGN if local else signal.SIG_DFL  # whatever our own caller has set
     process = subprocess.Popen(
         command,
         env=_environment(),
         pass_fds=(lock,),
-        preexec_fn=deaf,
+        preexec_fn=partial(signal.signal, signal.SIGINT, hears),
         process_group=None if local else 0,
     )
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
     try:
-        with _stopped_by_every_signal():
+        with _answered((signal.SIGTERM, signal.SIGHUP), interrupt):
             return process.wait()
     except KeyboardInterrupt:
-        if local:
-            _stop(process)
-        else:
-            process.send_signal(signal.SIGINT)
-            process.wait()
+        # A second one would leave behind what is being ended.
+        with _answered((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), signal.SIG_IGN):
+            if local:
+                _stop(process)
+            else:
+                process.send_signal(signal.SIGINT)
+                process.wait()
         raise
 
 
 def _stop(process: subprocess.Popen) -> None:
     """Kill Snakemake before it starts other units, and let those at work end in order."""
-    below: list[psutil.Process] = []
+    below: set[psutil.Process] = set()
     with contextlib.suppress(psutil.NoSuchProcess):  # a closed terminal ends it and its units
-        below = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGSTOP)
+        below = set(psutil.Process(process.pid).children(recursive=True))
     process.kill()
     process.wait()
-    for each in below:
-        with contextlib.suppress(psutil.Error):
-            if "gtgm.batch.execute" in each.cmdline():
-                each.send_signal(signal.SIGINT)
-    for late in psutil.wait_procs(below, timeout=LATE)[1]:
+    end = time.monotonic() + LATE
+    while below and time.monotonic() < end:
+        for each in list(below):
+            with contextlib.suppress(psutil.Error):
+                below.update(each.children())  # of a shell that had not started its unit
+                if "gtgm.batch.execute" in each.cmdline():
+                    each.send_signal(signal.SIGINT)  # again: it is deaf while it imports
+        below = set(psutil.wait_procs(below, timeout=0.5)[1])
+    for late in below:
         with contextlib.suppress(psutil.Error):
             late.kill()
 
 
 @contextlib.contextmanager
-def _stopped_by_every_signal() -> Iterator[None]:
-    """Let a scheduler or a closed terminal stop what is in the block as Ctrl-C does."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    signals = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) is signal.SIG_DFL]
-    if threading.current_thread() is not threading.main_thread():
-        signals = []
-    for number in signals:
-        signal.signal(number, stop)
+def _answered(signals: Iterable[signal.Signals], answer: Any) -> Iterator[None]:
+    """Handle signals in this way inside the block, except those that are ignored here."""
+    before = {number: signal.getsignal(number) for number in signals}
+    deaf = threading.current_thread() is not threading.main_thread()
+    mine = {} if deaf else {n: h for n, h in before.items() if h not in (signal.SIG_IGN, None)}
+    for number in mine:
+        signal.signal(number, answer)
     try:
         yield
     finally:
-        for number in signals:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in mine.items():
+            signal.signal(number, handler)
 
 
 def _environment() -> dict[str, str]:

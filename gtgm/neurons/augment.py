@@ -167,6 +167,3 @@ class _RandCutoutd(RandCoarseDropoutd):
         self.dropper.spatial_size = [(side + 1) // 2 for side in sides]
         self.dropper.max_spatial_size = sides
         return super().__call__({**data, key: data[key].clone()})
-
-
-#: Settings, what is accepted for them, and the same in words.

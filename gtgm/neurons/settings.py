@@ -11,6 +11,7 @@ from gtgm.neurons import postprocess
 from gtgm.neurons.affinities import LOSSES, NEAREST, check_offsets
 
 OPTIMISERS = ("one_cycle", "paper")
+#: Settings, what is accepted for them, and the same in words.
 _RULES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     (
         "flip transpose rotate elastic misaligned blur cutout missing",

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
-
-from gtgm import paths
-from gtgm.errors import DataError
 
 RECORD = "training.json"
 
@@ -19,12 +17,14 @@ def trained(folder: Path, key: str) -> dict[str, Any] | None:
         key: hash of settings and texts; a record of another key, or a damaged one, does not count.
     """
     record = folder / RECORD
+    if not record.is_file():
+        return None
     try:
-        stats = paths.read_json(record)
+        stats = json.loads(record.read_bytes())
         if isinstance(stats, dict) and stats.get("key") == key:
             return stats
-    except DataError:
+    except (ValueError, RecursionError):
         pass
     # The record is written last: where it is, the weights are whole.
-    record.unlink(missing_ok=True)
+    record.unlink()
     return None
