@@ -32,12 +32,7 @@ EPILOG = """examples:
 class _Parser(argparse.ArgumentParser):
     """A parser that adds its options when it is used: to import what they allow takes seconds."""
 
-    def __init__(
-        self,
-        *args: Any,
-        options: Callable[[argparse.ArgumentParser], None] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *args: Any, options: Callable | None = None, **kwargs: Any) -> None:
         formatter = argparse.RawDescriptionHelpFormatter
         super().__init__(*args, formatter_class=formatter, allow_abbrev=False, **kwargs)
         self._options = options
@@ -103,7 +98,7 @@ def _command(
     run: Callable,
     about: str,
     example: str,
-    options: Callable[[argparse.ArgumentParser], None] | None = None,
+    options: Callable | None = None,
 ) -> Any:
     parser = commands.add_parser(
         name, help=about, description=about, epilog=f"example:\n  {example}", options=options
