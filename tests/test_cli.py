@@ -58,6 +58,8 @@ def test_unknown_words_are_refused(arguments, capsys):
         (["finetune", "Task04_Hippocampus", "--set", "finetune.stpes=3"], ["stpes", "steps"]),
         (["finetune", "Task04_Hippocampus", "--set", "finetune"], ["STAGE.NAME=VALUE"]),
         (["finetune", "Task04_Hippocampus", "--fold", "7"], ["fold 7"]),
+        (["finetune", "Task04_Hippocampus", "--seed", "-5"], ["seed", "-5", "from 0"]),
+        (["pretrain", "Task04_Hippocampus", "--seed", str(10**22)], ["seed", "2³²"]),
         (["segment", "a.nii.gz", "b.nii.gz", "--weights", "nowhere"], ["nowhere"]),
         (["reproduce", "--tables", "pet"], ["pet", "ct, mri, em"]),
         (["reproduce", "--where", "metod=gtgm"], ["metod", "character 1 ", "method"]),

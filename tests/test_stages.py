@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from small_files import hippocampus, nifti
 
 from gtgm import methods
 from gtgm.cli import _changes, main, make_parser
@@ -428,3 +429,21 @@ def test_the_released_protocol_trains_the_last_layers_of_the_text_encoder(phanto
     frozen = Study((NAME,), runs=str(phantoms), changes=changes)
     assert not list(text_tower(frozen, caption(frozen)).parameters())
     assert text_tower(mine.of("byol"), caption(mine)) is None
+
+
+def test_labels_without_any_structure_are_refused_before_training(tmp_path):
+    root = hippocampus(tmp_path / "data" / NAME, n=6, shape=(24, 24, 24))
+    for file in (root / "labelsTr").glob("*.nii.gz"):
+        nifti(file, np.zeros((24, 24, 24), np.uint8))
+    mine = study(tmp_path / "runs", NAME, data=str(tmp_path / "data"))
+    with pytest.raises(DataError, match="background alone.*gtgm data verify"):
+        finetune(mine, NAME, "random")
+    assert not list((tmp_path / "runs").rglob("checkpoint.pt"))
+
+    # One structure is enough to learn from.
+    label = np.zeros((24, 24, 24), np.uint8)
+    label[2, 3, 4] = 1
+    for case in mine.split(NAME).labelled(mine.fold, 1.0, 0)[:1]:
+        nifti(root / "labelsTr" / f"{case}.nii.gz", label)
+    mine = study(tmp_path / "others", NAME, data=str(tmp_path / "data"))
+    assert finetune(mine, NAME, "random").n_train > 1

@@ -223,7 +223,7 @@ def check_pair(image: Any, label: Any, case: Case) -> None:
             f"its shape is {other}, that of the image {shape}",
             where=case.label,
             expected="one grid",
-            fix="resample it to the image",
+            fix="see if it is the label of this image; if so, resample it to the image",
         )
     corners = np.stack(np.meshgrid(*[[0, n - 1] for n in shape], indexing="ij"), -1).reshape(-1, 3)
     moved = nib.affines.apply_affine(image.affine, corners) - nib.affines.apply_affine(
@@ -235,7 +235,8 @@ def check_pair(image: Any, label: Any, case: Case) -> None:
             f"its affine differs from that of the image, by up to {distance:.3g} mm",
             where=case.label,
             expected="the same qform and sform",
-            fix="resample it to the image, or copy the image's header if the voxels agree",
+            fix="see which header is right; copy it to the other file if the voxels agree, or "
+            "resample the label to the image",
         )
 
 

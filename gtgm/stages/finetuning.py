@@ -16,7 +16,7 @@ from gtgm import methods, metrics, paths
 from gtgm.at_work import RESULT, once
 from gtgm.crop import with_places
 from gtgm.datasets.registry import DatasetInfo
-from gtgm.errors import SettingsError
+from gtgm.errors import DataError, SettingsError
 from gtgm.hashing import to_dict
 from gtgm.inference import segment_volume
 from gtgm.intensity import normalise
@@ -65,7 +65,7 @@ def _finetune(
     info, settings = opened.info, study.settings("finetune", dataset)
     labelled = split.labelled(study.fold, fraction, draw)
     test = split.test(study.fold)
-    _read_everything(study, dataset, labelled + test)
+    _read_everything(study, dataset, labelled, test)
     disjoint = check_cases(study, dataset, labelled, test)
     pretrained = pretrain(study) if methods.get(method).pretrains else None
     with measure() as used:
@@ -281,8 +281,21 @@ def predict_case(
     return segment_volume(network, volume, about)[0]
 
 
-def _read_everything(study: Study, dataset: str, cases: list[str]) -> None:
-    """Read every case once: a broken file is found before training, not hours into it."""
-    spacing = working_spacing(study, dataset)
-    for case in tqdm(cases, desc=f"read {dataset}", leave=False):
-        study.volume(dataset, case, spacing)
+def _read_everything(study: Study, dataset: str, labelled: list[str], test: list[str]) -> None:
+    """Read every case once: a broken file is found before training, not hours into it.
+
+    Raises:
+        DataError: also if there is nothing to learn, as no labelled case holds a structure.
+    """
+    spacing, structures = working_spacing(study, dataset), False
+    for case in tqdm([*labelled, *test], desc=f"read {dataset}", leave=False):
+        volume = study.volume(dataset, case, spacing)
+        structures = structures or (case in labelled and bool(volume.label.any()))
+    if not structures:
+        raise DataError(
+            f"the labels of {', '.join(labelled[:3])}{', …' if len(labelled) > 3 else ''} hold "
+            "background alone",
+            where=dataset,
+            expected="a structure in at least one labelled case",
+            fix=f"see what `gtgm data verify {dataset}` says, or take another draw or fraction",
+        )

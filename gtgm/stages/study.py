@@ -71,6 +71,10 @@ class Study:
         check_choice("protocol", self.protocol, PROTOCOLS)
         check_choice("backbone", self.backbone, BACKBONES)
         methods.get(self.method)
+        if type(self.seed) is not int or not 0 <= self.seed < 1 << 32:
+            raise SettingsError(
+                f"is {self.seed!r}", where="seed", expected="a whole number from 0 to 2³² − 1"
+            )
         for stage in self.changes:
             check_choice("stage", stage, STAGES)
         for stage in STAGES:
