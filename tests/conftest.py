@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from reliability import PROPERTY, SECTIONS, Evidence
+
+# The same examples everywhere, and no opinion on how fast the machine makes them.
+settings.register_profile(
+    "gtgm",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("gtgm")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -54,10 +67,13 @@ def _own_runs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def free_port() -> int:
-    """A port of this machine that is free now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """A port of this machine that is free now, and that no connection is given by chance."""
+    chosen = random.SystemRandom().sample(range(20_000, 32_000), 100)  # below those Linux hands out
+    for port in chosen:
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise OSError("100 ports, and none of them free")
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ import json
 import os
 import resource
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from multiprocessing import get_context
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 
 from gtgm import paths
@@ -62,7 +64,9 @@ CHANGES = {
     },
 }
 #: Long enough that somebody can watch it and pull the plug.
-SLOW = CHANGES | {"finetune": CHANGES["finetune"] | {"steps": 120, "checkpoint_every": 10}}
+SLOW = CHANGES | {
+    "finetune": CHANGES["finetune"] | {"steps": 120, "checkpoint_every": 10, "overlap": 0.85}
+}
 #: Of a result: everything but times, memory and where it ran.
 SAME = ("id", "summary", "metrics", "curves", "settings", "n_train", "n_test", "data", "command")
 # From a process that has done nothing, not from a test's: torch's threads do not survive a fork.
@@ -141,6 +145,16 @@ def hear_signals() -> None:
     """Undo, in a new process, what a test run in the background (``&``, ``nohup``) hands on."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
+
+
+def below(process: subprocess.Popen, words: str) -> list[psutil.Process]:
+    """Processes that a process has started, by words of their command line."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # any of them may end meanwhile
+            if words in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def outputs(runs: Path) -> dict[str, Any]:

@@ -682,7 +682,7 @@ def test_names_of_all_kinds_work(tmp_path: Path, name: str, suffix: str) -> None
 
 
 @pytest.mark.filterwarnings("ignore::gtgm.datasets.em_array.AbsentBlocks")
-@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@settings(max_examples=150)
 @given(
     suffix=st.sampled_from([".hdf", ".zarr", ".n5", ".tif"]),
     chosen=st.integers(0, 30),

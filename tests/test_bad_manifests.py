@@ -520,7 +520,7 @@ def mixed(right: dict[str, Value]) -> st.SearchStrategy:
     return JSON | fields.map(lambda changes: {**right, **changes})
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@settings(max_examples=300)
 @given(
     dataset=mixed({"training": [ROW], "labels": {"0": "b", "1": "a"}, "modality": {"0": "MRI"}}),
     mine=mixed(OWN),

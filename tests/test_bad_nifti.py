@@ -468,7 +468,7 @@ def test_a_header_extension_is_kept(tmp_path: Path) -> None:
         np.testing.assert_array_equal(voxels, IMAGE)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@settings(max_examples=300)
 @given(
     packed_=st.booleans(),
     second=st.booleans(),

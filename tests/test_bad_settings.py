@@ -186,7 +186,7 @@ ANYTHING = st.recursive(
 
 
 @pytest.mark.parametrize("stage", STAGES)
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_whatever_a_setting_is_given_is_taken_or_refused(stage, data):
     """No other error, and what is taken can be given again."""
@@ -201,7 +201,7 @@ def test_whatever_a_setting_is_given_is_taken_or_refused(stage, data):
         assert from_dict(STAGES[stage], vars(taken)) == taken or value != value
 
 
-@settings(max_examples=500, deadline=None, derandomize=True, database=None)
+@settings(max_examples=500)
 @given(
     condition=st.lists(
         st.sampled_from(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -117,8 +118,9 @@ def begin() -> Iterator[Callable[..., subprocess.Popen]]:
     yield start
     for batch in begun:
         if batch.poll() is None:
-            for process in psutil.Process(batch.pid).children(recursive=True):
-                process.kill()
+            for process in kills.below(batch, ""):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
             batch.kill()
             batch.wait()
 
@@ -154,13 +156,12 @@ def test_a_batch_that_is_stopped_says_so_and_leaves_no_process(
         owns = partial(fcntl.ioctl, other, termios.TIOCSCTTY, 0)
         options = dict.fromkeys(("stdin", "stdout", "stderr"), other) | {"before": owns}
     batch = begin(tmp_path / "units.json", run, **options)
-    main = psutil.Process(batch.pid)
 
     def starts() -> bool:
-        return any("gtgm.batch.execute" in p.cmdline() for p in main.children(recursive=True))
+        return bool(kills.below(batch, "gtgm.batch.execute"))
 
     until(batch, starts if "starts" in by else (run / "slow.started").exists)
-    below = main.children(recursive=True)
+    below = kills.below(batch, "")
     said = ""
     if by == "a closed terminal":
         os.close(other)

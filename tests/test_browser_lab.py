@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -37,13 +36,12 @@ _ITK = (
 
 
 @contextmanager
-def open_lab(folder: Path, notebook: Path, config: str = "") -> Iterator[tuple[Page, list[str]]]:
+def open_lab(
+    folder: Path, notebook: Path, port: int, config: str = ""
+) -> Iterator[tuple[Page, list[str]]]:
     """A page of JupyterLab on a copy of a notebook, and the addresses it asked for elsewhere."""
     find_chromium()
     shutil.copy(notebook, folder)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
     environment = {k: v for k, v in os.environ.items() if k != "GTGM_DATA"}
     environment |= {
         "GTGM_RUNS": str(folder / "runs"),
@@ -101,9 +99,12 @@ def run_all(page: Page) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_the_quickstart_runs_and_its_view_is_drawn_and_can_be_changed(tmp_path):
+def test_the_quickstart_runs_and_its_view_is_drawn_and_can_be_changed(tmp_path, free_port):
     config = str(NOTEBOOKS / ".jupyter")
-    with open_lab(tmp_path, NOTEBOOKS / "00_quickstart.ipynb", config) as (page, outside):
+    with open_lab(tmp_path, NOTEBOOKS / "00_quickstart.ipynb", free_port, config) as (
+        page,
+        outside,
+    ):
         run_all(page)
         views = page.locator(".jp-OutputArea-output:has(canvas)")
         assert views.count() == 2
@@ -122,13 +123,13 @@ def test_the_quickstart_runs_and_its_view_is_drawn_and_can_be_changed(tmp_path):
 
 
 @pytest.mark.timeout(600)
-def test_where_itkwidgets_cannot_load_its_app_cells_go_on_and_niivue_is_drawn(tmp_path):
+def test_where_itkwidgets_cannot_load_its_app_cells_go_on_and_niivue_is_drawn(tmp_path, free_port):
     cells = [nbformat.v4.new_code_cell(source) for source in _ITK]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     source = tmp_path / "source" / "itk.ipynb"
     source.parent.mkdir()
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), source)
-    with open_lab(tmp_path, source) as (page, outside):
+    with open_lab(tmp_path, source, free_port) as (page, outside):
         run_all(page)
         said = page.locator(".jp-OutputArea-output", has_text="waited").inner_text()
         assert float(said.split()[1]) < WAIT + 20

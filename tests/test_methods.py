@@ -208,7 +208,7 @@ def test_two_processes_equal_one_on_the_joined_batch(free_port):
     processes = [context.Process(target=worker, args=(r, free_port, queue)) for r in range(2)]
     for process in processes:
         process.start()
-    found = [queue.get(timeout=120) for _ in OBJECTIVES]
+    found = [queue.get(timeout=300) for _ in OBJECTIVES]
     for process in processes:
         process.join(60)
         assert process.exitcode == 0

@@ -47,11 +47,7 @@ def wait_for(process: subprocess.Popen, runs: Path, file: str) -> None:
 
 
 def kernel_of(process: subprocess.Popen) -> psutil.Process:
-    (kernel,) = [
-        child
-        for child in psutil.Process(process.pid).children(recursive=True)
-        if "ipykernel_launcher" in child.cmdline()
-    ]
+    (kernel,) = kills.below(process, "ipykernel_launcher")
     return kernel
 
 

@@ -72,9 +72,11 @@ def test_every_notebook_runs_anywhere(name: str, way: str, runs: Path, tmp_path:
 @everything
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", NAMES)
-def test_every_notebook_runs_in_jupyterlab(name: str, runs: Path, tmp_path: Path) -> None:
+def test_every_notebook_runs_in_jupyterlab(
+    name: str, runs: Path, tmp_path: Path, free_port: int
+) -> None:
     config = str(NOTEBOOKS / ".jupyter")
     (tmp_path / "runs").symlink_to(runs)
-    with open_lab(tmp_path, NOTEBOOKS / f"{name}.ipynb", config) as (page, outside):
+    with open_lab(tmp_path, NOTEBOOKS / f"{name}.ipynb", free_port, config) as (page, outside):
         run_all(page)
         assert outside == []

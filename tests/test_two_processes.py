@@ -10,12 +10,13 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
+import kills
 import pytest
 
 from gtgm.paths import ROOT
 
-STEPS, EVERY = 12, 3
+#: Seconds, so that one of them can be killed in between.
+STEPS, EVERY = 48, 3
 
 
 def command(runs: Path, port: int) -> list[str]:
@@ -48,11 +49,6 @@ def result(runs: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def ranks(process: subprocess.Popen) -> list[psutil.Process]:
-    children = psutil.Process(process.pid).children(recursive=True)
-    return [p for p in children if "gtgm.cli" in p.cmdline()]
-
-
 @pytest.mark.timeout(600)
 def test_a_lost_rank_ends_the_run_and_the_same_command_finishes_it(tmp_path, free_port, evidence):
     evidence("kill", "two processes", "one of them, after a checkpoint")
@@ -66,7 +62,7 @@ def test_a_lost_rank_ends_the_run_and_the_same_command_finishes_it(tmp_path, fre
         checkpoint = next((tmp_path / "cut").glob("tiny/pretrain/*/checkpoint.pt"), None)
         time.sleep(0.02)
     assert checkpoint, cut.communicate()[0][-2000:]
-    victim = max(ranks(cut), key=lambda p: int(p.environ()["RANK"]))
+    victim = max(kills.below(cut, "gtgm.cli"), key=lambda p: int(p.environ()["RANK"]))
     victim.send_signal(signal.SIGKILL)
     cut.communicate(timeout=120)  # the other rank does not wait for ever
     assert cut.returncode != 0

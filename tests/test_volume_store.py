@@ -26,7 +26,7 @@ def stored(tmp_path_factory) -> tuple[torch.Tensor, StoredVolume]:
     return volume, StoredVolume(path, SHAPE)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_a_box_is_that_of_the_volume(stored, data):
     volume, read = stored
