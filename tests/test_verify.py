@@ -128,9 +128,11 @@ def test_many_kinds_of_problems_at_once(tmp_path: Path) -> None:
     expect(image(14), "states no orientation")
     shutil.copy(image(0), image(15))
     expect(image(15), "its voxels are those of hippocampus_000.nii.gz")
+    shutil.copy(label(18), label(19))
+    expect(label(19), "its voxels are those of hippocampus_018.nii.gz")
     affine = np.diag([20.0, 20, 20, 1])
     nifti(image(16), rng.normal(size=shape).astype(np.float32), affine)
-    nifti(label(16), np.ones(shape, np.uint8), affine)
+    nifti(label(16), np.full(shape, 2, np.uint8), affine)
     expect(image(16), "its spacing is 20 × 20 × 20 mm (z, y, x)")
     nifti(label(17), np.zeros(shape, np.uint8))
     expect(label(17), "background alone")
@@ -242,6 +244,9 @@ def test_real_data(shared_data: Path) -> None:
 def test_what_is_here_of_a_dataset_is_counted(tmp_path: Path) -> None:
     root = hippocampus(tmp_path / "data" / NAME, n=6)
     assert incomplete(NAME, tmp_path / "data").startswith("6 of the 260 cases")
+    for name in ("b.nii.gz", "a.nii", "._c.nii.gz", "d.txt"):
+        (root / "imagesTr" / name).write_bytes(b"")
+    assert incomplete(NAME, tmp_path / "data").endswith("not list 2 of imagesTr: a.nii, …")
     (root / "dataset.json").unlink()
     assert "names are guessed" in incomplete(NAME, tmp_path / "data")
     assert incomplete("CREMI_A", tmp_path / "data") == ""

@@ -155,7 +155,7 @@ def _ordered(names: Any, key: str, file: Path) -> tuple[str, ...]:
 
 
 def _pair(root: Path) -> list[tuple[str, str | None]]:
-    images = sorted(p for p in (root / "imagesTr").glob("*") if _is_volume(p))
+    images = volumes(root / "imagesTr")
     if not images:
         raise DataError(
             "the dataset folder is empty" if not any(root.iterdir()) else "there are no images",
@@ -166,9 +166,11 @@ def _pair(root: Path) -> list[tuple[str, str | None]]:
     return [(f"imagesTr/{p.name}", f"labelsTr/{p.name}") for p in images]
 
 
-def _is_volume(path: Path) -> bool:
+def volumes(folder: Path) -> list[Path]:
+    """NIfTI files of a folder, sorted; none if there is no such folder."""
     # macOS writes a "._name" companion beside every file of the published archives.
-    return not path.name.startswith("._") and path.name.endswith(SUFFIXES)
+    found = [p for p in folder.glob("*") if p.name.endswith(SUFFIXES)]
+    return sorted(p for p in found if not p.name.startswith("._"))
 
 
 def _collect(root: Path, listed: list[tuple[str, str | None]], result: Scan) -> None:

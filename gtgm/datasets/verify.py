@@ -46,7 +46,8 @@ class Problem:
 
 
 def incomplete(name: str, data: str | Path | None = None) -> str:
-    """Says so if an MSD dataset has another number of cases than the published one; else empty.
+    """What a folder has less or more than the published MSD dataset, or than its own list; else
+    empty.
 
     Args:
         name: of the registry.
@@ -56,10 +57,17 @@ def incomplete(name: str, data: str | Path | None = None) -> str:
     if path is None or info.format != "msd":
         return ""
     found = msd.scan(path)
-    named = "" if found.manifest else "; there is no dataset.json, so that names are guessed"
+    named = ""
+    if not os.path.lexists(path / "dataset.json"):
+        named = "; there is no dataset.json, so that names are guessed"
     declared = found.manifest.get("numTraining", len(found.cases))
     if declared != len(found.cases):
         named += f"; dataset.json says {declared}"
+    listed = {case.image.resolve() for case in found.cases}
+    others = [p for p in msd.volumes(path / "imagesTr") if p.resolve() not in listed]
+    if found.cases and others:
+        named += f"; dataset.json does not list {len(others)} of imagesTr: {others[0].name}"
+        named += ", …" if len(others) > 1 else ""
     if len(found.cases) == info.cases and not named:
         return ""
     return f"{len(found.cases)} of the {info.cases} cases of {info.title} are here{named}"
@@ -72,6 +80,7 @@ class _Facts:
     case: Case
     spacing: tuple[float, float, float] | None = None
     content: str | None = None
+    label: str | None = None
     classes: set[int] | None = None
 
 
@@ -151,7 +160,9 @@ def _verify_case(case: Case, info: DatasetInfo, problems: list[Problem]) -> _Fac
     if case.label is not None and os.path.isfile(case.label):
         with _collect(problems, case.label):
             label, voxels = geometry.read_nifti(case.label)
-            facts.classes = set(np.unique(geometry.check_label(voxels, info, case.label)).tolist())
+            voxels = geometry.check_label(voxels, info, case.label)
+            facts.classes = set(np.unique(voxels).tolist())
+            facts.label = geometry.content_hash(geometry.in_model_axes(voxels[None], label.affine))
     if image is not None and label is not None:
         with _collect(problems, case.label):
             geometry.check_pair(image, label, case)
@@ -159,18 +170,32 @@ def _verify_case(case: Case, info: DatasetInfo, problems: list[Problem]) -> _Fac
 
 
 def _twice(facts: list[_Facts]) -> Iterator[Problem]:
-    """Images whose voxels are those of an earlier case: a case in training that is also tested."""
-    first: dict[str, Path] = {}
+    """Images whose voxels are those of an earlier case: a case in training that is also tested.
+
+    And labels, where the images differ: one of the two is not the label of its image.
+    """
+    images: dict[str, Path] = {}
+    labels: dict[str, Path] = {}
     for each in facts:
+        image = label = None
         if each.content is not None:
-            image = first.setdefault(each.content, each.case.image)
-            if image != each.case.image:
-                yield Problem(
-                    str(each.case.image),
-                    f"its voxels are those of {image.name}",
-                    "an image of its own for each case",
-                    "leave one of the two out, or get the right file",
-                )
+            image = images.setdefault(each.content, each.case.image)
+        if each.label is not None and each.classes != {0}:
+            label = labels.setdefault(each.label, each.case.label)
+        if image not in (None, each.case.image):
+            yield Problem(
+                str(each.case.image),
+                f"its voxels are those of {image.name}",
+                "an image of its own for each case",
+                "leave one of the two out, or get the right file",
+            )
+        elif label not in (None, each.case.label):
+            yield Problem(
+                str(each.case.label),
+                f"its voxels are those of {label.name}",
+                "a label of its own for each case",
+                "see which image it belongs to, and get the other label",
+            )
 
 
 def _spacings(facts: list[_Facts]) -> Iterator[Problem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -63,14 +64,16 @@ class SwinSegmenter(nn.Module):
         """Scores before softmax or sigmoid.
 
         Raises:
-            DataError: a side is no multiple of the encoder's ``divisor``.
+            DataError: a side is no multiple of the encoder's ``divisor``, or its deepest map would
+                have a single voxel.
         """
         shape, divisor = tuple(x.shape[2:]), self.encoder.divisor
-        if any(side % step for side, step in zip(shape, divisor, strict=True)):
+        fitting = divisible_patch(shape, divisor)
+        if shape != fitting:
             raise DataError(
                 f"a patch of {shape} voxels does not fit the swin backbone",
-                expected=f"sides (z, y, x) that are multiples of {divisor}",
-                fix=f"use {divisible_patch(shape, divisor)}",
+                expected=f"sides (z, y, x) that are multiples of {divisor}, not all equal to it",
+                fix=f"use {fitting}",
             )
         return self.net(x)
 
@@ -113,12 +116,17 @@ def check_backbone(folder: str | Path, backbone: str) -> None:
 def divisible_patch(patch: Sequence[int], divisor: str | Sequence[int]) -> tuple[int, ...]:
     """``patch`` rounded up to what the backbone needs on every axis.
 
+    One that its deepest map would have in a single voxel is doubled: instance normalisation needs
+    a spread.
+
     Args:
         patch: voxels (z, y, x).
         divisor: an encoder's ``divisor``, or the name of a backbone with its default sizes.
     """
     steps = (DIVISOR[divisor],) * len(patch) if isinstance(divisor, str) else divisor
-    return tuple(-(-side // step) * step for side, step in zip(patch, steps, strict=True))
+    voxels = [-(-side // step) for side, step in zip(patch, steps, strict=True)]
+    least = 2 if math.prod(voxels) == 1 else 1
+    return tuple(least * count * step for count, step in zip(voxels, steps, strict=True))
 
 
 def save_segmenter(network: nn.Module, folder: str | Path, **about: Any) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from gtgm.errors import SettingsError
+from gtgm.errors import DataError, SettingsError
 from gtgm.models.blocks import CUBIC, FLAT, ResidualBlock, total_stride
 
 
@@ -68,7 +68,17 @@ class UNetEncoder(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """(B, C, D, H, W) → one feature map per level, the finest first."""
+        """(B, C, D, H, W) → one feature map per level, the finest first.
+
+        Raises:
+            DataError: the deepest map would have a single voxel, which instance norm makes zero.
+        """
+        if all(side <= step for side, step in zip(x.shape[2:], self.divisor, strict=True)):
+            raise DataError(
+                f"a patch of {tuple(x.shape[2:])} voxels is a single one for the unet's last level",
+                expected=f"more than {self.divisor} voxels (z, y, x) on at least one side",
+                fix="use a larger patch",
+            )
         maps = []
         for level in self.levels:
             x = level(x)

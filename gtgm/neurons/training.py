@@ -16,6 +16,7 @@ from gtgm.device import step_generator
 from gtgm.errors import DataError, SettingsError
 from gtgm.hashing import settings_hash
 from gtgm.intensity import normalise
+from gtgm.models.segmenter import divisible_patch
 from gtgm.neurons.affinities import LOSSES, affinities
 from gtgm.neurons.augment import augment, sample_patch
 from gtgm.neurons.settings import NeuronSettings
@@ -113,8 +114,7 @@ def patch_for(
     12 sections and a backbone that needs multiples of 8 give a depth of 16; what is missing is
     filled by reflection. Says once if this differs from the patch that was asked for.
     """
-    smaller = [min(p, n) for p, n in zip(patch, shape, strict=True)]
-    used = tuple(-(-s // m) * m for s, m in zip(smaller, multiple, strict=True))
+    used = divisible_patch([min(p, n) for p, n in zip(patch, shape, strict=True)], multiple)
     if used != tuple(patch):
         log.info("patch %s used instead of %s for a volume of %s", used, tuple(patch), shape)
     return used
