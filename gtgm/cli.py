@@ -107,19 +107,24 @@ def _command(
     return parser
 
 
-def _study_options(parser: argparse.ArgumentParser) -> None:
-    from gtgm.models.encoder import BACKBONES
+def _data_options(parser: argparse.ArgumentParser) -> None:
     from gtgm.settings import PROFILES, PROTOCOLS
 
     parser.add_argument("--profile", choices=PROFILES, default="cpu", help="sizes (default: cpu)")
     parser.add_argument(
         "--protocol", choices=PROTOCOLS, default="corrected", help="(default: corrected)"
     )
-    parser.add_argument("--backbone", choices=BACKBONES, default="unet", help="(default: unet)")
     parser.add_argument("--fold", type=int, default=0, help="held-out fold, 0 to 4 (default: 0)")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and draws (default: 0)")
     parser.add_argument("--data", default="", help="folder of real datasets, beside $GTGM_DATA")
     parser.add_argument("--runs", default="", help="working folder (default: runs)")
+
+
+def _study_options(parser: argparse.ArgumentParser) -> None:
+    from gtgm.models.encoder import BACKBONES
+
+    _data_options(parser)
+    parser.add_argument("--backbone", choices=BACKBONES, default="unet", help="(default: unet)")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and draws (default: 0)")
     parser.add_argument(
         "--set",
         action="append",
@@ -135,13 +140,20 @@ def _method_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", choices=METHODS, default="gtgm", help="(default: gtgm)")
 
 
-def _study(options: argparse.Namespace, datasets: Sequence[str]) -> Any:
-    from gtgm.settings import memory_preset
+def _study(options: argparse.Namespace, datasets: Sequence[str], *stages: str) -> Any:
+    """The study of a command that runs these stages; without any, all of them."""
+    from gtgm.settings import STAGES, memory_preset
     from gtgm.stages import Study
 
     memory = getattr(options, "memory", None)
     changes = memory_preset(int(memory), options.backbone) if memory else {}
     for stage, values in _changes(options.set).items():
+        if stages and stage in STAGES and stage not in stages:
+            raise SettingsError(
+                f"--set {stage}.{next(iter(values))} would change nothing here",
+                expected=f"settings of {' and '.join(stages)}",
+                fix="leave it out",
+            )
         changes = changes | {stage: {**changes.get(stage, {}), **values}}
     return Study(
         tuple(datasets),
@@ -188,9 +200,10 @@ def _pool_options(parser: argparse.ArgumentParser) -> None:
 
 def _pool_stage(name: str, options: argparse.Namespace) -> int:
     from gtgm import stages
+    from gtgm.settings import POOL_STAGES
 
     begun = time.time()
-    run = getattr(stages, name)(_study(options, options.datasets))
+    run = getattr(stages, name)(_study(options, options.datasets, *POOL_STAGES))
     show_scores(run.result)
     _show_folder("written to", run.folder, begun)
     return 0
@@ -220,9 +233,8 @@ def _finetune_options(parser: argparse.ArgumentParser) -> None:
     _method_option(parser)
     parser.add_argument(
         "--fraction",
-        type=float,
-        default=None,
-        help="share of labels, in (0, 1] (default: 1; EM: 0.75)",
+        type=_fraction,
+        help="share of labels, such as 0.1 or 10%% (default: 1; EM: 0.75)",
     )
     parser.add_argument("--draw", type=int, default=0, help="number of the label draw (default: 0)")
     parser.add_argument(
@@ -234,6 +246,13 @@ def _finetune_options(parser: argparse.ArgumentParser) -> None:
         help="GB of the GPU: chunks and checkpointing with which the paper's sizes fit",
     )
     _study_options(parser)
+
+
+def _fraction(text: str) -> float:
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share such as 0.1 or 10%") from None
 
 
 def _finetune(options: argparse.Namespace) -> int:
@@ -276,7 +295,8 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", default="published segmentation", help="whose segmentation it is")
     parser.add_argument("--remark", default="", help="what a reader must know to compare")
     parser.add_argument("--skeletons", type=Path, help="folder of SWC files, for the run length")
-    _study_options(parser)
+    _data_options(parser)
+    parser.set_defaults(backbone="unet", seed=0, set=[])  # nothing is trained
 
 
 def _evaluate(options: argparse.Namespace) -> int:

@@ -262,6 +262,8 @@ STAGES: dict[str, type] = {
     "finetune": FinetuneSettings,
     "neurons": NeuronSettings,
 }
+#: Whose settings captions and encoders depend on.
+POOL_STAGES = ("text", "pretrain")
 
 
 def preset(

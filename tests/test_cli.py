@@ -39,6 +39,8 @@ def test_every_command_has_help_with_an_example(path, parser):
         ["reproduce", "--prof", "demo"],
         ["reproduce", "--folds", "0;1"],
         ["status", "--tables", "mri"],
+        ["finetune", "Task04_Hippocampus", "--fraction", "some"],
+        ["evaluate", "Task04_Hippocampus", "--weights", "w", "--set", "finetune.steps=3"],
     ],
 )
 def test_unknown_words_are_refused(arguments, capsys):
@@ -55,6 +57,11 @@ def test_unknown_words_are_refused(arguments, capsys):
         (["data", "verify", "Task04_Hippocampus", "--data", "absent"], ["absent", "data folder"]),
         (["finetune", "Task04_Hippocampus", "--fraction", "1.5"], ["1.5", "(0, 1]"]),
         (["finetune", "Task04_Hippocampus", "--fraction", "0"], ["fraction"]),
+        (["finetune", "Task04_Hippocampus", "--fraction", "150%"], ["1.5", "(0, 1]"]),
+        (
+            ["pretrain", "Task04_Hippocampus", "--set", "finetune.steps=3"],
+            ["finetune.steps would change nothing", "text and pretrain"],
+        ),
         (["finetune", "Task04_Hippocampus", "--set", "finetune.stpes=3"], ["stpes", "steps"]),
         (["finetune", "Task04_Hippocampus", "--set", "finetune"], ["STAGE.NAME=VALUE"]),
         (["finetune", "Task04_Hippocampus", "--fold", "7"], ["fold 7"]),

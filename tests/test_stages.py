@@ -181,6 +181,9 @@ def test_the_recorded_command_repeats_the_run(phantoms):
     options = make_parser().parse_args(shlex.split(run.command)[1:])
     assert _changes(options.set) == {k: dict(v) for k, v in FAST.items()}
     assert (options.method, options.fraction, options.profile) == ("gtgm", 1.0, "tiny")
+    command = pretrain(study(phantoms)).result.command
+    options = make_parser().parse_args(shlex.split(command)[1:])
+    assert _changes(options.set) == {k: FAST[k] for k in ("text", "pretrain")}
 
 
 def test_captions_must_stay_true_in_every_view(phantoms):

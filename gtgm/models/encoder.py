@@ -124,8 +124,8 @@ def read_config(folder: str | Path) -> dict:
     config = paths.read_json(
         path,
         WeightsError,
-        "the config.json that `gtgm pretrain` writes beside the weights",
-        "name the folder that holds encoder.safetensors and config.json",
+        "the config.json that `gtgm pretrain` or `gtgm finetune` writes beside the weights",
+        "name the folder that holds config.json and the weights, a .safetensors file",
     )
     config = config if isinstance(config, dict) else {}
     version = config.pop("schema_version", SCHEMA_VERSION)

@@ -12,6 +12,7 @@ from typing import Any
 from gtgm.hashing import to_dict
 from gtgm.provenance import MemoryPeak
 from gtgm.results import Result, save_result
+from gtgm.settings import POOL_STAGES
 from gtgm.stages.study import Study
 
 
@@ -101,5 +102,7 @@ def _options(study: Study, dataset: str | tuple[str, ...], sources: set[str]) ->
         if getattr(study, name) != default
     ]
     for stage, values in study.changes.items():
+        if not isinstance(dataset, str) and stage not in POOL_STAGES:
+            continue
         options += [f"--set {shlex.quote(f'{stage}.{name}={v}')}" for name, v in values.items()]
     return [*options, "--data DIR"] if "real" in sources else options
