@@ -48,3 +48,16 @@ def test_result_and_gradients(grid, window, shift, heads, width, dtype, monkeypa
     for name, one, other in zip(("out", "qkv", "padding", "bias"), *found, strict=True):
         error = (one - other).norm() / one.norm().clamp_min(1e-6)
         assert error < (1e-5 if dtype == torch.float32 else 2e-2), name
+
+
+@pytest.mark.skipif(not GPU, reason="a GPU's limit")
+def test_more_programs_than_a_second_axis_may_have(monkeypatch):
+    """65,535, which a large batch of large patches has exceeded."""
+    monkeypatch.setattr(plain, "_fused_kernels", lambda: None)
+    torch.manual_seed(0)
+    qkv = torch.randn(2100, 65, 3, 4, 16, device="cuda")
+    bias = torch.randn(4, *(2, 2, 2) * 2, device="cuda")
+    found = (
+        f(qkv, bias, (4, 4, 4), (1, 1, 1)) for f in (plain.window_attention, FusedAttention.apply)
+    )
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)

@@ -18,6 +18,7 @@ from gtgm.handover.model_card import PAPER, model_card, scores
 from gtgm.handover.terms import LICENCE_FILE, datasets_of, licence_note, saw_only_phantoms
 from gtgm.handover.weights import TrainedRun, open_run, write_network
 from gtgm.inference import load_class_segmenter
+from gtgm.versions import PROJECT
 
 #: JSON schema that MONAI publishes for ``metadata.json``.
 SCHEMA = (
@@ -25,7 +26,7 @@ SCHEMA = (
     "meta_schema_20240725.json"
 )
 #: Packages that a bundle needs, beside MONAI, PyTorch and NumPy.
-REQUIRED = ("gtgm-companion", "nibabel", "safetensors", "accelerate")
+REQUIRED = ("nibabel", "safetensors", "accelerate")
 COMMAND = (
     "python -m monai.bundle run --config_file configs/inference.json --bundle_root . "
     "--dataset_dir IMAGES --output_dir LABELS"
@@ -193,7 +194,8 @@ def bundle_metadata(trained: TrainedRun) -> dict[str, Any]:
         "monai_version": _version("monai"),
         "pytorch_version": _version("torch"),
         "numpy_version": _version("numpy"),
-        "required_packages_version": {name: _version(name) for name in REQUIRED},
+        "required_packages_version": {PROJECT: gtgm.__version__}
+        | {name: _version(name) for name in REQUIRED},
         "name": f"{named}, segmentation",
         "task": f"Segmentation of {', '.join(about['classes'])} ({about['modality']})",
         "description": f"A {result.backbone} of the GTGM companion, method {result.method}"

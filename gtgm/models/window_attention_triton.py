@@ -7,6 +7,7 @@ copied. The mathematics is that of :mod:`gtgm.models.window_attention`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,6 +41,16 @@ def _tokens(n, number, tokens, GZ, GY, GX, WZ, WY, WX, SZ, SY, SX, NZ, NY, NX):
     return row, real, tl.where(inside, part, 8)
 
 
+@triton.jit
+def _program(heads, count, windows, BLOCK: tl.constexpr):
+    """Places in a window that this program works on, head, number of the window, and item."""
+    blocks = tl.cdiv(count, BLOCK)
+    places = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
+    rest = tl.program_id(0) // blocks
+    item = (rest // (heads * windows)).to(tl.int64)
+    return places, rest % heads, rest // heads % windows, item
+
+
 @triton.jit(do_not_specialize=_SIZES)
 def _forward(
     qkv, bias, out, lse, scale, heads, width, tokens,
@@ -47,12 +58,8 @@ def _forward(
     BLOCK: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     count = WZ * WY * WX
-    windows = NZ * NY * NX
-    head = tl.program_id(1) % heads
-    number = tl.program_id(1) // heads % windows
-    item = (tl.program_id(1) // (heads * windows)).to(tl.int64)
+    qn, head, number, item = _program(heads, count, NZ * NY * NX, BLOCK)
     d = tl.arange(0, WIDTH)
-    qn = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     q_row, q_real, q_part = _tokens(
         qn, number, tokens, GZ, GY, GX, WZ, WY, WX, SZ, SY, SX, NZ, NY, NX
     )
@@ -97,13 +104,9 @@ def _backward_keys(
 ):  # fmt: skip
     """Gradients of a block of keys and values, and of the bias to them."""
     count = WZ * WY * WX
-    windows = NZ * NY * NX
-    head = tl.program_id(1) % heads
-    number = tl.program_id(1) // heads % windows
-    item = (tl.program_id(1) // (heads * windows)).to(tl.int64)
+    kn, head, number, item = _program(heads, count, NZ * NY * NX, BLOCK)
     d = tl.arange(0, WIDTH)
     some = d[None, :] < width
-    kn = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     k_row, k_real, k_part = _tokens(
         kn, number, tokens, GZ, GY, GX, WZ, WY, WX, SZ, SY, SX, NZ, NY, NX
     )
@@ -155,13 +158,9 @@ def _backward_queries(
 ):  # fmt: skip
     """Gradients of a block of queries."""
     count = WZ * WY * WX
-    windows = NZ * NY * NX
-    head = tl.program_id(1) % heads
-    number = tl.program_id(1) // heads % windows
-    item = (tl.program_id(1) // (heads * windows)).to(tl.int64)
+    qn, head, number, item = _program(heads, count, NZ * NY * NX, BLOCK)
     d = tl.arange(0, WIDTH)
     some = d[None, :] < width
-    qn = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     q_row, q_real, q_part = _tokens(
         qn, number, tokens, GZ, GY, GX, WZ, WY, WX, SZ, SY, SX, NZ, NY, NX
     )
@@ -206,10 +205,8 @@ class FusedAttention(torch.autograd.Function):
         window = bias.shape[1:4]
         windows = [-(-n // w) for n, w in zip(grid, window, strict=True)]
         sizes = (heads, width, rows - 1, *grid, *window, *shift, *windows)
-        launch = (
-            triton.cdiv(window[0] * window[1] * window[2], BLOCK),
-            batch * windows[0] * windows[1] * windows[2] * heads,
-        )
+        # One axis, as CUDA allows 65 535 programs on the others; blocks of a window side by side.
+        launch = (triton.cdiv(math.prod(window), BLOCK) * batch * math.prod(windows) * heads,)
         block = {"BLOCK": BLOCK, "WIDTH": max(16, triton.next_power_of_2(width))}
         out = qkv.new_empty(batch, rows - 1, heads, width)
         lse = qkv.new_empty(batch, rows - 1, heads, dtype=torch.float32)
