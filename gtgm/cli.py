@@ -7,6 +7,7 @@ import ast
 import sys
 import time
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -141,21 +142,16 @@ def _method_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _study(options: argparse.Namespace, datasets: Sequence[str], *stages: str) -> Any:
-    """The study of a command that runs these stages; without any, all of them."""
-    from gtgm.settings import STAGES, memory_preset
+    """The study of a command that runs these stages."""
+    from gtgm.settings import memory_preset
     from gtgm.stages import Study
 
     memory = getattr(options, "memory", None)
     changes = memory_preset(int(memory), options.backbone) if memory else {}
-    for stage, values in _changes(options.set).items():
-        if stages and stage in STAGES and stage not in stages:
-            raise SettingsError(
-                f"--set {stage}.{next(iter(values))} would change nothing here",
-                expected=f"settings of {' and '.join(stages)}",
-                fix="leave it out",
-            )
+    asked = _changes(options.set)
+    for stage, values in asked.items():
         changes = changes | {stage: {**changes.get(stage, {}), **values}}
-    return Study(
+    study = Study(
         tuple(datasets),
         options.profile,
         options.protocol,
@@ -167,6 +163,13 @@ def _study(options: argparse.Namespace, datasets: Sequence[str], *stages: str) -
         changes,
         getattr(options, "method", "gtgm"),
     )
+    for stage in asked.keys() - set(stages):
+        raise SettingsError(
+            f"--set {stage}.{', '.join(asked[stage])} would change nothing here",
+            expected=f"settings of {', '.join(stages)}",
+            fix="leave it out",
+        )
+    return study
 
 
 def _changes(items: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -250,18 +253,22 @@ def _finetune_options(parser: argparse.ArgumentParser) -> None:
 
 def _fraction(text: str) -> float:
     try:
-        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
+        return float(Decimal(text.removesuffix("%")) / (100 if text.endswith("%") else 1))
+    except ArithmeticError:
         raise argparse.ArgumentTypeError(f"{text!r} is no share such as 0.1 or 10%") from None
 
 
 def _finetune(options: argparse.Namespace) -> int:
+    from gtgm.datasets import registry
+    from gtgm.settings import POOL_STAGES
     from gtgm.stages import finetune, run_neurons
     from gtgm.stages.finetuning import run_folder
     from gtgm.stages.study import EM_FRACTION
 
-    begun, study = time.time(), _study(options, options.pool or [options.dataset])
-    if study.open(options.dataset).info.modality == "EM":
+    begun, neurons = time.time(), registry.get(options.dataset).modality == "EM"
+    last = "neurons" if neurons else "finetune"
+    study = _study(options, options.pool or [options.dataset], *POOL_STAGES, last)
+    if neurons:
         fraction = EM_FRACTION if options.fraction is None else options.fraction
         run = run_neurons(study, options.dataset, options.method, fraction, options.draw)
         show_neurons(run.result)

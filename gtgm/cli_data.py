@@ -78,13 +78,14 @@ def _data_list(options: argparse.Namespace) -> int:
 
 def _here(name: str, data: str | None) -> str:
     """Whether a dataset is here, with the number of its cases if that is not the registry's."""
+    from gtgm.datasets import registry
     from gtgm.datasets.dataset import find
     from gtgm.datasets.verify import incomplete
 
     if not find(name, data):
         return "phantom"
-    note = incomplete(name, data)
-    return f"real, {note.split()[0]}" if note else "real"
+    cases, _, _ = incomplete(name, data).partition(" ")
+    return f"real, {cases}" if cases not in ("", str(registry.get(name).cases)) else "real"
 
 
 def _data_get(options: argparse.Namespace) -> int:

@@ -67,11 +67,11 @@ def _own_runs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def free_port() -> int:
-    """A port of this machine that is free now, and that no connection is given by chance."""
-    chosen = random.SystemRandom().sample(range(20_000, 32_000), 100)  # below those Linux hands out
+    """A port that is free now, and that Linux, as it is set up by default, gives no connection."""
+    chosen = random.SystemRandom().sample(range(20_000, 32_000), 100)
     for port in chosen:
         with socket.socket() as listener, contextlib.suppress(OSError):
-            listener.bind(("127.0.0.1", port))
+            listener.bind(("", port))
             return port
     raise OSError("100 ports, and none of them free")
 

@@ -129,7 +129,9 @@ def message_of(stage: str, runs: Path, point: str = "") -> tuple[int, str]:
     process.start()
     sender.close()
     process.join(300)
+    hangs = process.exitcode is None
     process.kill()
+    assert not hangs
     message = receiver.recv() if process.exitcode == 3 else ""
     return process.exitcode, message
 
@@ -147,12 +149,12 @@ def hear_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def below(process: subprocess.Popen, words: str) -> list[psutil.Process]:
-    """Processes that a process has started, by words of their command line."""
+def below(process: subprocess.Popen, word: str = "") -> list[psutil.Process]:
+    """Processes that a process has started, by a word of their command line."""
     found = []
     for child in psutil.Process(process.pid).children(recursive=True):
         with contextlib.suppress(psutil.Error):  # any of them may end meanwhile
-            if words in " ".join(child.cmdline()):
+            if not word or word in child.cmdline():
                 found.append(child)
     return found
 

@@ -24,6 +24,7 @@ from gtgm import paths
 from gtgm.batch.execute import ExecutionError, execute_notebook
 from gtgm.batch.execute import main as execute_unit
 from gtgm.batch.run import Run
+from gtgm.batch.running import still_running
 from gtgm.batch.snake import run_batch
 from gtgm.batch.status import failure, state, states
 from gtgm.batch.units import Unit, ordered, read_manifest, write_manifest
@@ -46,12 +47,13 @@ print("unit", os.environ["GTGM_UNIT"], "threads", os.environ.get("OMP_NUM_THREAD
 
 #: A batch in a process of its own.
 BATCH = """
-import sys
+import signal, sys
 from gtgm.batch.snake import run_batch
 from gtgm.batch.units import read_manifest
 try:
     run_batch(list(read_manifest(sys.argv[1]).values()), sys.argv[2])
 except KeyboardInterrupt:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the second one of two
     print("stopped", file=sys.stderr)
     sys.exit(130)
 """
@@ -118,7 +120,7 @@ def begin() -> Iterator[Callable[..., subprocess.Popen]]:
     yield start
     for batch in begun:
         if batch.poll() is None:
-            for process in kills.below(batch, ""):
+            for process in kills.below(batch):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
             batch.kill()
@@ -126,7 +128,7 @@ def begin() -> Iterator[Callable[..., subprocess.Popen]]:
 
 
 def until(batch: subprocess.Popen, reached: Callable[[], bool]) -> None:
-    limit = time.monotonic() + 120
+    limit = time.monotonic() + 300
     while not reached():
         assert batch.poll() is None and time.monotonic() < limit
         time.sleep(0.05)
@@ -161,12 +163,12 @@ def test_a_batch_that_is_stopped_says_so_and_leaves_no_process(
         return bool(kills.below(batch, "gtgm.batch.execute"))
 
     until(batch, starts if "starts" in by else (run / "slow.started").exists)
-    below = kills.below(batch, "")
+    below = kills.below(batch)
     said = ""
     if by == "a closed terminal":
         os.close(other)
         os.close(terminal)
-        batch.wait(60)
+        batch.wait(120)
     elif "SIGTERM" in by:
         batch.terminate()
     else:
@@ -175,10 +177,10 @@ def test_a_batch_that_is_stopped_says_so_and_leaves_no_process(
         time.sleep(0.2)  # while it ends the kernel
         os.killpg(batch.pid, signal.SIGINT)
     if terminal is None:
-        _, said = batch.communicate(timeout=60)
+        _, said = batch.communicate(timeout=120)
         assert batch.returncode == 130, said
         assert said.splitlines()[-1] == "stopped" and "Traceback" not in said
-    assert not psutil.wait_procs(below, timeout=30)[1]
+    assert not still_running(below, 60)
     assert state(slow, run) == "to run" and not slow.failed(run).exists()
 
     (tmp_path / "go").touch()
@@ -212,7 +214,7 @@ def test_a_batch_survives_failure_and_kill_and_runs_nothing_twice(
         run_batch(units, run)
     os.killpg(batch.pid, signal.SIGKILL)
     batch.wait()
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 120
     while state(slow, run) == "running":  # until all processes of the batch have ended
         assert time.monotonic() < limit
         time.sleep(0.1)

@@ -60,8 +60,10 @@ def test_unknown_words_are_refused(arguments, capsys):
         (["finetune", "Task04_Hippocampus", "--fraction", "150%"], ["1.5", "(0, 1]"]),
         (
             ["pretrain", "Task04_Hippocampus", "--set", "finetune.steps=3"],
-            ["finetune.steps would change nothing", "text and pretrain"],
+            ["finetune.steps would change nothing", "of text, pretrain"],
         ),
+        (["pretrain", "Task04_Hippocampus", "--set", "finetune.stpes=3"], ["stpes", "steps"]),
+        (["finetune", "CREMI_A", "--set", "finetune.steps=3"], ["nothing", "pretrain, neurons"]),
         (["finetune", "Task04_Hippocampus", "--set", "finetune.stpes=3"], ["stpes", "steps"]),
         (["finetune", "Task04_Hippocampus", "--set", "finetune"], ["STAGE.NAME=VALUE"]),
         (["finetune", "Task04_Hippocampus", "--fold", "7"], ["fold 7"]),

@@ -81,7 +81,7 @@ def test_processes_of_a_launcher_train_together_on_cpus(tmp_path, free_port):
         [sys.executable, *launcher, str(script)],
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=300,
         env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
     )
     assert done.returncode == 0, done.stderr[-2000:]

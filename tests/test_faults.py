@@ -192,7 +192,7 @@ def test_workers_that_live_on_hold_no_lock(tmp_path, evidence):
         with held(tmp_path, wait=False) as second:
             assert not second
     ended.set()
-    worker.join()
+    worker.join(60)
 
 
 def test_a_disk_without_locks_is_warned_of(tmp_path, monkeypatch, evidence):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -19,12 +20,14 @@ from monai.bundle.properties import MetaProperties
 from monai.data import DataLoader, MetaTensor
 from monai.transforms import LoadImaged, Orientationd
 
+import gtgm
 from gtgm.cli import main
 from gtgm.errors import DataError, SettingsError, WeightsError
 from gtgm.handover.bundle import COMMAND, export_bundle
 from gtgm.handover.bundle_parts import LoadVolumed, VolumeReader, VolumeSegmenter, image_items
 from gtgm.inference import segment_file
 from gtgm.models.segmenter import load_segmenter
+from gtgm.versions import PROJECT
 
 TWO = {
     "dataset": PROSTATE,
@@ -119,6 +122,20 @@ def test_a_bundle_has_monais_files_and_no_pickle(bundle):
     assert load_segmenter(bundle / "models")[1]["dataset"] == PROSTATE
     configuration = (bundle / "configs" / "inference.json").read_text()
     assert "/tmp" not in configuration and str(bundle.parent) not in configuration
+
+
+def test_a_checkout_that_is_not_installed_exports_too(tmp_path, monkeypatch):
+    version = importlib.metadata.version
+
+    def of_others(name: str) -> str:
+        if name == PROJECT:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr("importlib.metadata.version", of_others)
+    folder = export_bundle(finetuned(tmp_path / "run", TWO), tmp_path / "bundle")
+    said = json.loads((folder / "configs" / "metadata.json").read_text())
+    assert said["required_packages_version"][PROJECT] == gtgm.__version__
 
 
 def test_the_metadata_says_what_monai_asks_for(bundle):

@@ -88,7 +88,6 @@ def test_processes_that_a_killed_execution_left_are_ended(tmp_path: Path) -> Non
     mine = subprocess.Popen(sleep, env={**os.environ, MARK: str(lock.resolve())})
     others = subprocess.Popen(sleep, env={**os.environ, MARK: f"{lock.resolve()}-2"})
     try:
-        time.sleep(0.5)  # until both carry their environment
         with alone(lock):
             assert mine.poll() is not None
             assert others.poll() is None

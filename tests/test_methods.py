@@ -210,7 +210,7 @@ def test_two_processes_equal_one_on_the_joined_batch(free_port):
         process.start()
     found = [queue.get(timeout=300) for _ in OBJECTIVES]
     for process in processes:
-        process.join(60)
+        process.join(300)
         assert process.exitcode == 0
     assert {name for name, _, _ in found} == set(OBJECTIVES)
     for name, mean, gradients in found:

@@ -14,6 +14,7 @@ import kills
 import psutil
 import pytest
 
+from gtgm.batch.running import still_running
 from gtgm.batch.status import DONE, state
 from gtgm.batch.units import Unit, write_manifest
 from gtgm.paths import ROOT
@@ -40,7 +41,12 @@ def begin(manifest: Path, runs: Path) -> subprocess.Popen:
 
 def wait_for(process: subprocess.Popen, runs: Path, file: str) -> None:
     begun, limit = time.time(), time.monotonic() + 240
-    while not [f for f in runs.glob(f"{RUN}/{file}") if f.stat().st_mtime > begun]:
+
+    def written() -> bool:
+        found = [f for f in runs.glob(f"{RUN}/{file}") if not f.name.startswith(".")]
+        return any(f.stat().st_mtime > begun for f in found)
+
+    while not written():
         assert process.poll() is None and time.monotonic() < limit
         time.sleep(0.01)
     assert not list(runs.glob(f"{RUN}/result.json"))
@@ -62,20 +68,21 @@ def test_a_notebook_killed_three_times_gives_the_same_numbers(tmp_path, evidence
     first = begin(manifest, runs)
     wait_for(first, runs, "checkpoint.pt")
     kernel = kernel_of(first)  # in a session of its own
-    os.killpg(first.pid, signal.SIGKILL)
     kernel.kill()
+    os.killpg(first.pid, signal.SIGKILL)
     first.communicate()
 
     second = begin(manifest, runs)
     wait_for(second, runs, "checkpoint.pt")
     kernel = kernel_of(second)
+    kernel.suspend()  # or it would see that its parent is gone, and end by itself
     second.kill()
     second.communicate()
-    assert kernel.is_running()
+    assert still_running([kernel], 0)
 
     third = begin(manifest, runs)
     wait_for(third, runs, "predictions/*.nii.gz")
-    assert not kernel.is_running()
+    assert not still_running([kernel], 0)
     kernel_of(third).kill()
     _, error = third.communicate(timeout=120)
     assert third.returncode == 1 and "--jobs 1" in error and "same command again" in error

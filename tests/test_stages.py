@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -179,7 +180,7 @@ def test_changed_data_is_another_run(phantoms, tmp_path):
 def test_the_recorded_command_repeats_the_run(phantoms):
     run = finetune(study(phantoms), NAME, "gtgm")
     options = make_parser().parse_args(shlex.split(run.command)[1:])
-    assert _changes(options.set) == {k: dict(v) for k, v in FAST.items()}
+    assert _changes(options.set) == {k: FAST[k] for k in ("text", "pretrain", "finetune")}
     assert (options.method, options.fraction, options.profile) == ("gtgm", 1.0, "tiny")
     command = pretrain(study(phantoms)).result.command
     options = make_parser().parse_args(shlex.split(command)[1:])
@@ -291,6 +292,8 @@ def test_a_published_segmentation_is_scored_like_ours(phantoms, tmp_path, capsys
     theirs = (mine, "CREMI_A", tmp_path / "theirs.npz", "Others 2020", "")
     with_runs = score_published_file(*theirs, skeletons=tmp_path / "swc")
     assert {"erl_nm", "max_erl_nm"} <= {row["metric"] for row in with_runs.metrics}
+    options = make_parser().parse_args(shlex.split(with_runs.command)[1:])
+    assert (options.name, options.skeletons) == ("Others 2020", Path("FOLDER"))
     with pytest.raises(DataError, match="no SWC file"):
         score_published_file(*theirs, skeletons=tmp_path)
     with pytest.raises(SettingsError, match="no neurons"):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import kills
@@ -31,17 +32,29 @@ def command(runs: Path, port: int) -> list[str]:
     ]
 
 
-def start(runs: Path, port: int) -> subprocess.Popen:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-    return subprocess.Popen(
-        command(runs, port),
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+@pytest.fixture
+def start(free_port: int) -> Iterator[Callable[[Path], subprocess.Popen]]:
+    """Starts a run in a folder; whatever of it lives at the end of the test is killed."""
+    begun: list[subprocess.Popen] = []
+
+    def begin(runs: Path) -> subprocess.Popen:
+        process = subprocess.Popen(
+            command(runs, free_port),
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        begun.append(process)
+        return process
+
+    yield begin
+    for process in begun:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def result(runs: Path) -> dict:
@@ -49,14 +62,13 @@ def result(runs: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.timeout(600)
-def test_a_lost_rank_ends_the_run_and_the_same_command_finishes_it(tmp_path, free_port, evidence):
+def test_a_lost_rank_ends_the_run_and_the_same_command_finishes_it(tmp_path, start, evidence):
     evidence("kill", "two processes", "one of them, after a checkpoint")
-    whole = start(tmp_path / "whole", free_port)
+    whole = start(tmp_path / "whole")
     output, _ = whole.communicate(timeout=280)
     assert whole.returncode == 0, output[-2000:]
 
-    cut = start(tmp_path / "cut", free_port)
+    cut = start(tmp_path / "cut")
     checkpoint = None
     while not checkpoint and cut.poll() is None:
         checkpoint = next((tmp_path / "cut").glob("tiny/pretrain/*/checkpoint.pt"), None)
@@ -68,7 +80,7 @@ def test_a_lost_rank_ends_the_run_and_the_same_command_finishes_it(tmp_path, fre
     assert cut.returncode != 0
     assert not list((tmp_path / "cut").glob("tiny/pretrain/*/result.json"))
 
-    again = start(tmp_path / "cut", free_port)
+    again = start(tmp_path / "cut")
     output, _ = again.communicate(timeout=280)
     assert again.returncode == 0, output[-2000:]
     wanted, found = result(tmp_path / "whole"), result(tmp_path / "cut")

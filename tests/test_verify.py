@@ -247,6 +247,17 @@ def test_what_is_here_of_a_dataset_is_counted(tmp_path: Path) -> None:
     for name in ("b.nii.gz", "a.nii", "._c.nii.gz", "d.txt"):
         (root / "imagesTr" / name).write_bytes(b"")
     assert incomplete(NAME, tmp_path / "data").endswith("not list 2 of imagesTr: a.nii, …")
+    rows = json.loads((root / "dataset.json").read_text())["training"]
+    rows += [{"image": f"imagesTr/{name}.nii.gz"} for name in ("a\0", "\ud800", "loop")]
+    (root / "imagesTr" / "loop.nii.gz").symlink_to("loop.nii.gz")
+    write_manifest(root, rows)
+    assert incomplete(NAME, tmp_path / "data").startswith("9 of the 260 cases")
+    shutil.move(root / "imagesTr", root / "imagesTs")
+    for make in (lambda p: p.symlink_to(p.name), lambda p: p.write_bytes(b"")):
+        make(root / "imagesTr")
+        assert incomplete(NAME, tmp_path / "data").startswith("9 of the 260 cases")
+        (root / "imagesTr").unlink()
+    shutil.move(root / "imagesTs", root / "imagesTr")
     (root / "dataset.json").unlink()
     assert "names are guessed" in incomplete(NAME, tmp_path / "data")
     assert incomplete("CREMI_A", tmp_path / "data") == ""

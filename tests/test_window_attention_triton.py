@@ -55,9 +55,10 @@ def test_more_programs_than_a_second_axis_may_have(monkeypatch):
     """65,535, which a large batch of large patches has exceeded."""
     monkeypatch.setattr(plain, "_fused_kernels", lambda: None)
     torch.manual_seed(0)
-    qkv = torch.randn(2100, 65, 3, 4, 16, device="cuda")
-    bias = torch.randn(4, *(2, 2, 2) * 2, device="cuda")
-    found = (
-        f(qkv, bias, (4, 4, 4), (1, 1, 1)) for f in (plain.window_attention, FusedAttention.apply)
-    )
-    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
+    qkv = torch.randn(66_000, 81, 3, 1, 16, device="cuda")
+    bias = torch.randn(1, *(4, 5, 4) * 2, device="cuda")
+    last = qkv[-4:].clone().requires_grad_()
+    qkv.requires_grad_()
+    for items, function in ((qkv, FusedAttention.apply), (last, plain.window_attention)):
+        function(items, bias, (4, 5, 4), (0, 0, 0))[-4:].square().sum().backward()
+    torch.testing.assert_close(qkv.grad[-4:], last.grad, rtol=1e-4, atol=1e-5)

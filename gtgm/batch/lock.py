@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from gtgm.batch.running import still_running
 from gtgm.lock import PATIENCE, take
 
 #: Environment variable that a unit's processes inherit, with the path of the unit's lock.
@@ -71,4 +72,4 @@ def _end_leftovers(mark: str) -> None:
             if process.pid != os.getpid() and process.environ().get(MARK) == mark:
                 process.kill()
                 left.append(process)
-    psutil.wait_procs(left, timeout=30)
+    still_running(left, 30)

@@ -22,6 +22,7 @@ import psutil
 from gtgm import paths
 from gtgm.batch.cluster import Profile, find_profile
 from gtgm.batch.overview import check_jobs, plan_table
+from gtgm.batch.running import still_running
 from gtgm.batch.status import DONE, FAILED, TO_RUN, failure, missing_outputs, states
 from gtgm.batch.units import BATCH, EXECUTED, Unit, ordered, write_manifest
 from gtgm.errors import SettingsError
@@ -240,7 +241,7 @@ def _stop(process: subprocess.Popen) -> None:
                 below.update(each.children())  # of a shell that had not started its unit
                 if "gtgm.batch.execute" in each.cmdline():
                     each.send_signal(signal.SIGINT)  # again: it is deaf while it imports
-        below = set(psutil.wait_procs(below, timeout=0.5)[1])
+        below = set(still_running(below, 0.5))
     for late in below:
         with contextlib.suppress(psutil.Error):
             late.kill()

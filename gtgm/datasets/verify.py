@@ -63,8 +63,8 @@ def incomplete(name: str, data: str | Path | None = None) -> str:
     declared = found.manifest.get("numTraining", len(found.cases))
     if declared != len(found.cases):
         named += f"; dataset.json says {declared}"
-    listed = {case.image.resolve() for case in found.cases}
-    others = [p for p in msd.volumes(path / "imagesTr") if p.resolve() not in listed]
+    listed = {os.path.abspath(case.image) for case in found.cases}
+    others = [p for p in msd.volumes(path / "imagesTr") if os.path.abspath(p) not in listed]
     if found.cases and others:
         named += f"; dataset.json does not list {len(others)} of imagesTr: {others[0].name}"
         named += ", …" if len(others) > 1 else ""
@@ -180,7 +180,7 @@ def _twice(facts: list[_Facts]) -> Iterator[Problem]:
         image = label = None
         if each.content is not None:
             image = images.setdefault(each.content, each.case.image)
-        if each.label is not None and each.classes != {0}:
+        if each.label is not None and len(each.classes) > 1:  # crops may well be of one class
             label = labels.setdefault(each.label, each.case.label)
         if image not in (None, each.case.image):
             yield Problem(
@@ -194,7 +194,8 @@ def _twice(facts: list[_Facts]) -> Iterator[Problem]:
                 str(each.case.label),
                 f"its voxels are those of {label.name}",
                 "a label of its own for each case",
-                "see which image it belongs to, and get the other label",
+                "see which image it belongs to, and get the other label, unless both images are of "
+                "one patient",
             )
 
 

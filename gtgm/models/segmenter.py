@@ -116,8 +116,8 @@ def check_backbone(folder: str | Path, backbone: str) -> None:
 def divisible_patch(patch: Sequence[int], divisor: str | Sequence[int]) -> tuple[int, ...]:
     """``patch`` rounded up to what the backbone needs on every axis.
 
-    One that its deepest map would have in a single voxel is doubled: instance normalisation needs
-    a spread.
+    The longest side is doubled if the deepest map would be a single voxel, which instance norm
+    refuses.
 
     Args:
         patch: voxels (z, y, x).
@@ -125,8 +125,9 @@ def divisible_patch(patch: Sequence[int], divisor: str | Sequence[int]) -> tuple
     """
     steps = (DIVISOR[divisor],) * len(patch) if isinstance(divisor, str) else divisor
     voxels = [-(-side // step) for side, step in zip(patch, steps, strict=True)]
-    least = 2 if math.prod(voxels) == 1 else 1
-    return tuple(least * count * step for count, step in zip(voxels, steps, strict=True))
+    if math.prod(voxels) == 1:
+        voxels[max(range(len(patch)), key=lambda axis: (patch[axis], axis))] = 2
+    return tuple(count * step for count, step in zip(voxels, steps, strict=True))
 
 
 def save_segmenter(network: nn.Module, folder: str | Path, **about: Any) -> Path:

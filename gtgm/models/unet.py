@@ -71,13 +71,13 @@ class UNetEncoder(nn.Module):
         """(B, C, D, H, W) → one feature map per level, the finest first.
 
         Raises:
-            DataError: the deepest map would have a single voxel, which instance norm makes zero.
+            DataError: the deepest map would have a single voxel, which instance norm refuses.
         """
         if all(side <= step for side, step in zip(x.shape[2:], self.divisor, strict=True)):
             raise DataError(
-                f"a patch of {tuple(x.shape[2:])} voxels is a single one for the unet's last level",
+                f"{tuple(x.shape[2:])} voxels are a single one for the unet's last level",
                 expected=f"more than {self.divisor} voxels (z, y, x) on at least one side",
-                fix="use a larger patch",
+                fix="use a larger patch or volume",
             )
         maps = []
         for level in self.levels:

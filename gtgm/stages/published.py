@@ -58,6 +58,9 @@ def score_published_file(
         for metric, value in values.items()
     ]
     settings = {"name": name, "remark": remark, "sections": ranges.test, "sha256": sha256(path)}
+    command = f"evaluate {dataset} --segmentation FILE --name {shlex.quote(name)}"
+    command += f" --remark {shlex.quote(remark)}" if remark else ""
+    command += " --skeletons FOLDER" if skeletons else ""
     return record(
         study.folder("neurons", f"{dataset}-{PUBLISHED}", settings) / "result.json",
         study,
@@ -66,7 +69,7 @@ def score_published_file(
         used,
         settings,
         study.hashes(dataset, opened.ids),
-        f"evaluate {dataset} --segmentation FILE --name {shlex.quote(name)}",
+        command,
         method=PUBLISHED,
         backbone=None,
         n_test=ranges.test[1] - ranges.test[0],

@@ -81,28 +81,38 @@ def record(
             "wall_seconds": round(used.wall_seconds, 1),
             "peak_memory_gb": round(used.peak_memory_gb, 2),
             "notebook": f"executed/{unit}.ipynb" if unit else None,
-            "command": " ".join(["gtgm", command, *_options(study, dataset, sources)]),
+            "command": " ".join(
+                ["gtgm", command, *_options(study, stage, dataset, sources, backbone)]
+            ),
             "started": started.isoformat(timespec="seconds"),
             **fields,
         },
     )
 
 
-def _options(study: Study, dataset: str | tuple[str, ...], sources: set[str]) -> list[str]:
-    """Command-line options that differ from the defaults."""
-    options = [f"--profile {study.profile}"]
-    if isinstance(dataset, str) and study.datasets != (dataset,):
-        options.append(f"--pool {' '.join(study.datasets)}")
-    if not isinstance(dataset, str) and study.method != "gtgm":
-        options.append(f"--method {study.method}")
+def _options(
+    study: Study,
+    stage: str,
+    dataset: str | tuple[str, ...],
+    sources: set[str],
+    backbone: str | None,
+) -> list[str]:
+    """Command-line options that differ from the defaults; few where nothing is trained."""
+    options, stages = [f"--profile {study.profile}"], {*POOL_STAGES, stage}
     defaults = {"protocol": "corrected", "backbone": "unet", "fold": 0, "seed": 0}
+    if backbone is None:
+        defaults, stages = {"protocol": "corrected", "fold": 0}, set()
+    elif not isinstance(dataset, str):
+        if study.method != "gtgm":
+            options.append(f"--method {study.method}")
+    elif study.datasets != (dataset,):
+        options.append(f"--pool {' '.join(study.datasets)}")
     options += [
         f"--{name} {getattr(study, name)}"
         for name, default in defaults.items()
         if getattr(study, name) != default
     ]
-    for stage, values in study.changes.items():
-        if not isinstance(dataset, str) and stage not in POOL_STAGES:
-            continue
-        options += [f"--set {shlex.quote(f'{stage}.{name}={v}')}" for name, v in values.items()]
+    for changed in [name for name in study.changes if name in stages]:
+        values = study.changes[changed].items()
+        options += [f"--set {shlex.quote(f'{changed}.{name}={v}')}" for name, v in values]
     return [*options, "--data DIR"] if "real" in sources else options
