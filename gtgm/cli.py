@@ -143,6 +143,7 @@ def _method_option(parser: argparse.ArgumentParser) -> None:
 
 def _study(options: argparse.Namespace, datasets: Sequence[str], *stages: str) -> Any:
     """The study of a command that runs these stages."""
+    from gtgm.datasets.dataset import find
     from gtgm.settings import memory_preset
     from gtgm.stages import Study
 
@@ -169,6 +170,10 @@ def _study(options: argparse.Namespace, datasets: Sequence[str], *stages: str) -
             expected=f"settings of {', '.join(stages)}",
             fix="leave it out",
         )
+    used = [*datasets, getattr(options, "dataset", datasets[0])]
+    for name in dict.fromkeys(used) if options.data else ():
+        if find(name, options.data) is None:
+            print(f"note: {name} is not in {options.data}; a phantom is used", file=sys.stderr)
     return study
 
 

@@ -17,6 +17,10 @@ from gtgm.errors import GTGMError
 
 AGAIN = "start the same command again, which continues where it can"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_WHY_FULL = {
+    errno.EDQUOT: "your quota of the disk is used up",
+    errno.EFBIG: "the disk is full, or the file larger than `ulimit -f` or the disk's format allow",
+}
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how Rust, of safetensors, names errno
 _MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "Unable to allocate")
@@ -57,7 +61,8 @@ def storage_error(
     free = shutil.disk_usage(where).free
     if number in FULL:
         return StorageError(
-            f"cannot be written: the disk is full ({free / 1e9:.2f} GB free)",
+            f"cannot be written: {_WHY_FULL.get(number, 'the disk is full')} "
+            f"({free / 1e9:.2f} GB free)",
             where=path,
             expected="room for the file; nothing that was there before is lost",
             fix="free some space, or name a folder on a larger disk (of runs: GTGM_RUNS or "

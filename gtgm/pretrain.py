@@ -276,7 +276,7 @@ def _check(settings: PretrainSettings, volumes: Sequence[PooledVolume]) -> None:
     if settings.transpose and settings.patch[1] != settings.patch[2]:
         raise SettingsError(
             f"patch {settings.patch} cannot be transposed within its sections",
-            where="PretrainSettings.patch",
+            where="pretrain.patch",
             expected="equal y and x sides",
             fix="choose a square section or transpose=false",
         )
@@ -284,5 +284,5 @@ def _check(settings: PretrainSettings, volumes: Sequence[PooledVolume]) -> None:
         raise DataError(
             f"{len(volumes)} volume(s) for pretraining",
             expected="at least 2, one of which is held out",
-            fix="name more datasets, or raise TextSettings.cases",
+            fix="name more datasets, or raise text.cases",
         )

@@ -61,5 +61,10 @@ def like(default: Any, value: Any, where: str) -> Any:
         return float(value)
     endless = isinstance(value, float) and not math.isfinite(value)
     if type(value) is not type(default) or endless:
-        raise SettingsError(f"is {value!r}", where=where, expected=f"a value like {default!r}")
+        expected = f"a value like {default!r}"
+        if isinstance(default, bool):
+            expected = "true or false"
+        elif default == ():
+            expected = "a list, such as [1, 2, 3]"
+        raise SettingsError(f"is {value!r}", where=where, expected=expected)
     return value

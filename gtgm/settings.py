@@ -327,6 +327,7 @@ def memory_preset(gigabytes: int, backbone: str) -> dict[str, dict[str, Any]]:
 def from_dict(kind: type[S], values: dict[str, Any]) -> S:
     """Settings from plain values; an unknown name or a wrong type is an error, not ignored."""
     fields = {f.name: f for f in dataclasses.fields(kind)}
+    stage = next((name for name, known in STAGES.items() if known is kind), kind.__name__)
     default = kind()
     checked = {}
     for name, value in values.items():
@@ -334,11 +335,11 @@ def from_dict(kind: type[S], values: dict[str, Any]) -> S:
             close = difflib.get_close_matches(name, fields, 1)
             raise SettingsError(
                 f"unknown setting {name!r}",
-                where=kind.__name__,
+                where=stage,
                 expected=f"one of {', '.join(fields)}",
                 fix=f"did you mean {close[0]!r}" if close else None,
             )
-        checked[name] = like(getattr(default, name), value, f"{kind.__name__}.{name}")
+        checked[name] = like(getattr(default, name), value, f"{stage}.{name}")
     return kind(**checked)
 
 

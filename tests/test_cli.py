@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 
 import pytest
+from small_files import hippocampus
 
 from gtgm.batch.plan import plan
 from gtgm.batch.units import write_manifest
-from gtgm.cli import _changes, main, make_parser
+from gtgm.cli import _changes, _study, main, make_parser
 from gtgm.errors import SettingsError
 
 
@@ -64,6 +65,9 @@ def test_unknown_words_are_refused(arguments, capsys):
         ),
         (["pretrain", "Task04_Hippocampus", "--set", "finetune.stpes=3"], ["stpes", "steps"]),
         (["finetune", "CREMI_A", "--set", "finetune.steps=3"], ["nothing", "pretrain, neurons"]),
+        (["finetune", "CREMI_A", "--set", "neurons.patch=5"], ["neurons.patch", "like (24, 96"]),
+        (["finetune", "Task04_Hippocampus", "--set", "finetune.patch=5"], ["a list, such as"]),
+        (["finetune", "Task04_Hippocampus", "--set", "finetune.graphs=maybe"], ["true or false"]),
         (["finetune", "Task04_Hippocampus", "--set", "finetune.stpes=3"], ["stpes", "steps"]),
         (["finetune", "Task04_Hippocampus", "--set", "finetune"], ["STAGE.NAME=VALUE"]),
         (["finetune", "Task04_Hippocampus", "--fold", "7"], ["fold 7"]),
@@ -97,6 +101,16 @@ def test_changes_are_literals():
     }
     with pytest.raises(SettingsError):
         _changes(["lr=1"])
+
+
+def test_a_phantom_in_place_of_named_data_is_said(tmp_path, capsys):
+    hippocampus(tmp_path / "Task04_Hippocampus")
+    command = ["finetune", "Task04_Hippocampus", "--pool", "Task04_Hippocampus", "Task05_Prostate"]
+    for data, names in (([], []), (["--data", str(tmp_path)], ["Task05_Prostate"])):
+        options = make_parser().parse_args([*command, *data])
+        _study(options, options.pool, "finetune")
+        lines = capsys.readouterr().err.splitlines()
+        assert lines == [f"note: {name} is not in {tmp_path}; a phantom is used" for name in names]
 
 
 def test_data_list_names_all_datasets(capsys):

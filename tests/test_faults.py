@@ -66,7 +66,7 @@ def test_a_file_above_the_limit_of_its_size(tmp_path, writer, evidence):
 REFUSED = {
     "no permission": (errno.EACCES, "you may not write"),
     "read-only file system": (errno.EROFS, "read-only"),
-    "quota": (errno.EDQUOT, "disk is full"),
+    "quota": (errno.EDQUOT, "quota of the disk is used up"),
     "device gone": (errno.EIO, "cannot be written"),
 }
 

@@ -57,7 +57,7 @@ def test_unknown_setting_names_the_nearest():
 
 
 def test_wrong_type_is_refused():
-    with pytest.raises(SettingsError, match="FinetuneSettings.steps"):
+    with pytest.raises(SettingsError, match="finetune.steps"):
         from_dict(FinetuneSettings, {"steps": "many"})
 
 

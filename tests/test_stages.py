@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from small_files import hippocampus, nifti
+from small_files import hippocampus, nifti, write_manifest
 
 from gtgm import methods
 from gtgm.cli import _changes, main, make_parser
@@ -26,7 +26,7 @@ from gtgm.results import load_result
 from gtgm.stages import Study, caption, finetune, pretrain, run_neurons
 from gtgm.stages import pretraining as pretraining_stage
 from gtgm.stages.captioning import caption_pairs
-from gtgm.stages.finetuning import predict_case, run_folder
+from gtgm.stages.finetuning import evaluate, predict_case, run_folder
 from gtgm.stages.held_out import (
     caption_saliency,
     held_out_patches,
@@ -453,3 +453,39 @@ def test_labels_without_any_structure_are_refused_before_training(tmp_path):
         nifti(root / "labelsTr" / f"{case}.nii.gz", label)
     mine = study(tmp_path / "others", NAME, data=str(tmp_path / "data"))
     assert finetune(mine, NAME, "random").n_train > 1
+
+
+def test_cases_without_labels_are_refused_before_training(tmp_path):
+    root = hippocampus(tmp_path / "data" / NAME, n=6)
+    rows = json.loads((root / "dataset.json").read_text())["training"]
+    write_manifest(root, [row["image"] for row in rows])
+    mine = study(tmp_path / "runs", NAME, data=str(tmp_path / "data"))
+    with pytest.raises(
+        DataError, match=r"imagesTr/hippocampus_00\d.nii.gz: it has no label.*verify"
+    ):
+        finetune(mine, NAME, "random")
+    with pytest.raises(DataError, match="it has no label"):
+        evaluate(mine, NAME, torch.nn.Identity(), {"spacing": ()}, ["hippocampus_000"])
+
+
+def test_what_is_suspicious_about_cases_is_said_before_training(tmp_path):
+    root = hippocampus(tmp_path / "data" / NAME, n=6, shape=(24, 24, 24))
+    mine = study(tmp_path / "runs", NAME, data=str(tmp_path / "data"))
+    first, second = mine.split(NAME).labelled(mine.fold, 1.0, 0)[:2]
+    shutil.copy(*(root / "labelsTr" / f"{case}.nii.gz" for case in (first, second)))
+    mine = study(tmp_path / "runs", NAME, data=str(tmp_path / "data"))
+    with pytest.warns(UserWarning, match=f"{second}.nii.gz: its voxels are those of {first}"):
+        finetune(mine, NAME, "random")
+
+
+def test_other_names_of_classes_are_another_run(tmp_path):
+    root = hippocampus(tmp_path / "data" / NAME, n=6)
+    rows = json.loads((root / "dataset.json").read_text())["training"]
+
+    def folder(first: str, second: str) -> Path:
+        write_manifest(root, rows, labels={"0": "background", "1": first, "2": second})
+        mine = study(tmp_path / "runs", NAME, data=str(tmp_path / "data"))
+        return run_folder(mine, NAME, "random", 1.0, 0)
+
+    before = folder("Anterior", "Posterior")
+    assert folder("anterior", "posterior") == before != folder("Posterior", "Anterior")

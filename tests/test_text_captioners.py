@@ -35,6 +35,9 @@ def test_wrong_names(tmp_path):
         load_captioner("describe", prompt="Describe.")
     with pytest.raises(SettingsError, match="DHW"):
         load_captioner("describe", axes="q")
+    for name in ("descirbe", "chat:descirbe"):
+        with pytest.raises(SettingsError, match=f"unknown captioner '{name}'.*describe, metadata"):
+            load_captioner(name)
 
 
 def test_no_captioner_says_the_same_of_everything():

@@ -63,7 +63,7 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
 
 def test_many_kinds_of_problems_at_once(tmp_path: Path) -> None:
     """Each line of the answer is one thing that somebody has to repair; none hides another."""
-    root = hippocampus(tmp_path / "data" / NAME, n=20)
+    root = hippocampus(tmp_path / "data" / NAME, n=25)
     shape = (6, 7, 8)
     expected: list[tuple[str, str]] = []
 
@@ -85,9 +85,14 @@ def test_many_kinds_of_problems_at_once(tmp_path: Path) -> None:
     rng = np.random.default_rng(7)
     grey = rng.normal(size=shape).astype(np.float32)
     rows = json.loads((root / "dataset.json").read_text())["training"]
+    for case in (21, 22):
+        rows[case]["label"] = f"./labelsTr/hippocampus_{43 - case:03d}.nii.gz"
+        expect(label(43 - case), f"given as the label of hippocampus_{case:03d}")
+    del rows[23]["label"]
+    expect(root, "3 of the 27 cases have no label: a.png, hippocampus_023, outside")
     rows += [3, {"image": "../outside.nii.gz"}, {"image": "imagesTr/a.png"}]
     write_manifest(root, rows, labels={"0": "background", "1": "a", "2": "b", "3": "never"})
-    expect(root / "dataset.json", "entry 20 of the training cases names no image")
+    expect(root / "dataset.json", "entry 25 of the training cases names no image")
     expect(root / "dataset.json", "outside of the dataset: '../outside.nii.gz'")
     expect(root / "dataset.json", "'imagesTr/a.png' is not a NIfTI file")
     label(0).unlink()
@@ -130,13 +135,19 @@ def test_many_kinds_of_problems_at_once(tmp_path: Path) -> None:
     expect(image(15), "its voxels are those of hippocampus_000.nii.gz")
     shutil.copy(label(18), label(19))
     expect(label(19), "its voxels are those of hippocampus_018.nii.gz")
+    nifti(image(20), np.asanyarray(nib.load(label(20)).dataobj).astype(np.float32))
+    expect(image(20), "its voxels are those of its label")
+    for file in (image(24), label(24)):
+        nifti(file, np.ones(shape[:2], np.uint8))
+    expect(image(24), "the image has the shape (6, 7)")
+    expect(label(24), "the label has the shape (6, 7)")
     affine = np.diag([20.0, 20, 20, 1])
     nifti(image(16), rng.normal(size=shape).astype(np.float32), affine)
     nifti(label(16), np.full(shape, 2, np.uint8), affine)
     expect(image(16), "its spacing is 20 × 20 × 20 mm (z, y, x)")
     nifti(label(17), np.zeros(shape, np.uint8))
     expect(label(17), "background alone")
-    expect(root, "the class 3 never occurs in none of the 16 readable labels")
+    expect(root, "the class 3 never occurs in none of the 19 readable labels")
 
     problems = verify(NAME, tmp_path / "data", progress=False)
     found = [(problem.where, problem.what) for problem in problems]

@@ -200,7 +200,12 @@ def check_label(array: np.ndarray, info: DatasetInfo, path: Path) -> np.ndarray:
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
     if array.ndim != 3:
-        raise DataError(f"the label has the shape {array.shape}", where=path, expected="3D")
+        raise DataError(
+            f"the label has the shape {array.shape}",
+            where=path,
+            expected="three dimensions",
+            fix="check that the file is the label of this image",
+        )
     values = np.unique(array)
     wrong = [float(v) for v in values if not (v == np.round(v) and 0 <= v <= len(info.classes))]
     if wrong:

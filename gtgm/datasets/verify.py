@@ -7,42 +7,24 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from gtgm.datasets import em, geometry, msd, registry
+from gtgm.datasets.compare import Facts, Problem, compare_cases
 from gtgm.datasets.dataset import Case, Dataset, em_case, find
 from gtgm.datasets.em_array import AbsentBlocks
 from gtgm.datasets.registry import DatasetInfo
 from gtgm.datasets.splits import em_training_range
 from gtgm.errors import DataError, GTGMError
 
-FAR = 10  # times the median of the dataset
-RARE = 0.2  # share of labels; more of them without any structure are meant to be so
-THICK = 2  # longest by shortest side of a voxel that counts as thick
 NO_ORIENTATION = (
     "it states no orientation, qform_code and sform_code are 0",
     "a qform or sform that says which side is left",
     "set the orientation in the header if it is known; without, left and right are a guess",
 )
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong: where, what, what was expected and what to do."""
-
-    where: str
-    what: str
-    expected: str
-    fix: str
-
-    def __str__(self) -> str:
-        tail = f" Expected: {self.expected}." if self.expected else ""
-        tail += f" What to do: {self.fix}." if self.fix else ""
-        return f"{self.where}: {self.what}.{tail}"
 
 
 def incomplete(name: str, data: str | Path | None = None) -> str:
@@ -71,17 +53,6 @@ def incomplete(name: str, data: str | Path | None = None) -> str:
     if len(found.cases) == info.cases and not named:
         return ""
     return f"{len(found.cases)} of the {info.cases} cases of {info.title} are here{named}"
-
-
-@dataclass
-class _Facts:
-    """What the checks across cases need of one; None where it could not be read."""
-
-    case: Case
-    spacing: tuple[float, float, float] | None = None
-    content: str | None = None
-    label: str | None = None
-    classes: set[int] | None = None
 
 
 def verify(
@@ -124,8 +95,7 @@ def verify(
     facts = []
     for case in tqdm(found.cases, desc=info.name, unit="case", disable=None if progress else True):
         facts.append(_verify_case(case, info, problems))
-    across = (_twice(facts), _spacings(facts), _empty(facts), _absent_classes(facts, info, path))
-    return problems + [problem for found in across for problem in found]
+    return [*problems, *compare_cases(facts), *_absent_classes(facts, info, path)]
 
 
 def _verify_em(case: Case, info: DatasetInfo, problems: list[Problem]) -> None:
@@ -145,9 +115,9 @@ def _verify_em(case: Case, info: DatasetInfo, problems: list[Problem]) -> None:
                 problems.append(Problem(str(case.image), what, "all blocks", fix))
 
 
-def _verify_case(case: Case, info: DatasetInfo, problems: list[Problem]) -> _Facts:
+def _verify_case(case: Case, info: DatasetInfo, problems: list[Problem]) -> Facts:
     # Absent files are in the scan's problems already.
-    facts = _Facts(case)
+    facts = Facts(case)
     image = label = None
     if os.path.isfile(case.image):
         with _collect(problems, case.image):
@@ -163,76 +133,13 @@ def _verify_case(case: Case, info: DatasetInfo, problems: list[Problem]) -> _Fac
             voxels = geometry.check_label(voxels, info, case.label)
             facts.classes = set(np.unique(voxels).tolist())
             facts.label = geometry.content_hash(geometry.in_model_axes(voxels[None], label.affine))
-    if image is not None and label is not None:
+    if image is not None and label is not None and min(image.ndim, label.ndim) > 2:
         with _collect(problems, case.label):
             geometry.check_pair(image, label, case)
     return facts
 
 
-def _twice(facts: list[_Facts]) -> Iterator[Problem]:
-    """Images whose voxels are those of an earlier case: a case in training that is also tested.
-
-    And labels, where the images differ: one of the two is not the label of its image.
-    """
-    images: dict[str, Path] = {}
-    labels: dict[str, Path] = {}
-    for each in facts:
-        image = label = None
-        if each.content is not None:
-            image = images.setdefault(each.content, each.case.image)
-        if each.label is not None and len(each.classes) > 1:  # crops may well be of one class
-            label = labels.setdefault(each.label, each.case.label)
-        if image not in (None, each.case.image):
-            yield Problem(
-                str(each.case.image),
-                f"its voxels are those of {image.name}",
-                "an image of its own for each case",
-                "leave one of the two out, or get the right file",
-            )
-        elif label not in (None, each.case.label):
-            yield Problem(
-                str(each.case.label),
-                f"its voxels are those of {label.name}",
-                "a label of its own for each case",
-                "see which image it belongs to, and get the other label, unless both images are of "
-                "one patient",
-            )
-
-
-def _spacings(facts: list[_Facts]) -> Iterator[Problem]:
-    """Images whose voxels are of another magnitude, or thick along another axis, than of most."""
-    known = [each for each in facts if each.spacing is not None]
-    if not known:
-        return
-    median = np.median([each.spacing for each in known], axis=0)
-    shown = " × ".join(f"{size:g}" for size in median)
-    for each in known:
-        spacing = np.array(each.spacing)
-        far = np.abs(np.log(spacing / median)).max() > np.log(FAR)
-        thick = [sizes.max() / sizes.min() > THICK for sizes in (spacing, median)]
-        if far or (all(thick) and spacing.argmax() != median.argmax()):
-            yield Problem(
-                str(each.case.image),
-                f"its spacing is {' × '.join(f'{size:g}' for size in spacing)} mm (z, y, x)",
-                f"about {shown} mm, the median of the dataset",
-                "check unit and orientation in its header",
-            )
-
-
-def _empty(facts: list[_Facts]) -> Iterator[Problem]:
-    """Labels of background alone, where nearly all others hold a structure."""
-    known = [each for each in facts if each.classes is not None]
-    empty = [each for each in known if each.classes == {0}]
-    for each in empty if len(empty) < RARE * len(known) else []:
-        yield Problem(
-            str(each.case.label),
-            "it holds background alone",
-            f"a structure, as in {len(known) - len(empty)} of the {len(known)} readable labels",
-            "see if it is the label of this image",
-        )
-
-
-def _absent_classes(facts: list[_Facts], info: DatasetInfo, path: Path) -> Iterator[Problem]:
+def _absent_classes(facts: list[Facts], info: DatasetInfo, path: Path) -> Iterator[Problem]:
     """Classes in no label of the dataset; a single case may well lack one."""
     labels = [each.classes for each in facts if each.classes is not None]
     for number, name in enumerate(info.classes, 1):

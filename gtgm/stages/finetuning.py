@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from gtgm import finetune as training
 from gtgm import methods, metrics, paths
 from gtgm.at_work import RESULT, once
 from gtgm.crop import with_places
+from gtgm.datasets import registry
+from gtgm.datasets.compare import Facts, compare_cases
+from gtgm.datasets.geometry import Volume, content_hash
 from gtgm.datasets.registry import DatasetInfo
 from gtgm.errors import DataError, SettingsError
 from gtgm.hashing import to_dict
@@ -162,7 +166,14 @@ def run_folder(study: Study, dataset: str, method: str, fraction: float, draw: i
         study.data_key(dataset),
         study.settings("finetune", dataset),
         encoder_identity(study),
+        *_other_names(opened.info),
     )
+
+
+def _other_names(info: DatasetInfo) -> list[list[str]]:
+    """Classes that dataset.json names otherwise than the registry: they stand in results."""
+    known = [name.casefold() for name in registry.get(info.name).classes]
+    return [] if [name.casefold() for name in info.classes] == known else [list(info.classes)]
 
 
 def describe_model(
@@ -245,11 +256,14 @@ def evaluate(
 
     Returns:
         Rows of :func:`gtgm.metrics.score_case`.
+
+    Raises:
+        DataError: a case has no label.
     """
     info = study.open(dataset).info
     rows = []
     for case in tqdm(cases, desc="evaluate", leave=False):
-        volume = study.volume(dataset, case, tuple(about["spacing"]) or None)
+        volume = _with_label(study.volume(dataset, case, tuple(about["spacing"]) or None))
         _, predicted = segment_volume(network, volume, about)
         truth = np.asarray(nib.load(volume.case.label).dataobj).reshape(predicted.shape)
         rows += metrics.score_case(
@@ -285,13 +299,24 @@ def _read_everything(study: Study, dataset: str, labelled: list[str], test: list
     """Read every case once: a broken file is found before training, not hours into it.
 
     Raises:
-        DataError: also if there is nothing to learn, as no labelled case holds a structure.
+        DataError: also of a case without label, and if there is nothing to learn, as no labelled
+            case holds a structure.
     """
-    spacing, structures = working_spacing(study, dataset), False
+    spacing, facts = working_spacing(study, dataset), []
     for case in tqdm([*labelled, *test], desc=f"read {dataset}", leave=False):
-        volume = study.volume(dataset, case, spacing)
-        structures = structures or (case in labelled and bool(volume.label.any()))
-    if not structures:
+        volume = _with_label(study.volume(dataset, case, spacing))
+        facts.append(
+            Facts(
+                volume.case,
+                volume.spacing,
+                study.contents(dataset, [case])[case],
+                content_hash(volume.label[None].numpy()),
+                set(volume.label.unique().tolist()),
+            )
+        )
+    for problem in compare_cases(facts):
+        warnings.warn(str(problem), stacklevel=2)
+    if all(each.classes == {0} for each in facts[: len(labelled)]):
         raise DataError(
             f"the labels of {', '.join(labelled[:3])}{', …' if len(labelled) > 3 else ''} hold "
             "background alone",
@@ -299,3 +324,14 @@ def _read_everything(study: Study, dataset: str, labelled: list[str], test: list
             expected="a structure in at least one labelled case",
             fix=f"see what `gtgm data verify {dataset}` says, or take another draw or fraction",
         )
+
+
+def _with_label(volume: Volume) -> Volume:
+    if volume.label is None:
+        raise DataError(
+            "it has no label",
+            where=volume.case.image,
+            expected="a label of each case that is trained on or tested",
+            fix=f"see what `gtgm data verify {volume.case.dataset}` says",
+        )
+    return volume

@@ -76,7 +76,8 @@ def load_captioner(spec: str | Path, prompt: str | None = None, axes: str = "DH"
         axes: for ``describe``.
 
     Raises:
-        SettingsError: a prompt for a captioner that takes none, or a wrong template.
+        SettingsError: a prompt for a captioner that takes none, a wrong template, or an unknown
+            name.
         DataError: the model cannot be loaded.
     """
     text = str(spec)
@@ -90,6 +91,13 @@ def load_captioner(spec: str | Path, prompt: str | None = None, axes: str = "DH"
         return MetadataCaptioner()
     if text == NONE:
         return NoCaptioner()
+    if "/" not in text.removeprefix(CHAT) and not Path(text.removeprefix(CHAT)).exists():
+        raise SettingsError(
+            f"unknown captioner {text!r}",
+            where="text.captioner",
+            expected="embedded, describe, metadata, none, the folder of a model, or its id on the "
+            "hub, which is ORGANISATION/NAME; either behind chat: if it takes a prompt",
+        )
     # transformers takes seconds to import; the rule-based captioners do without it.
     if text.startswith(CHAT):
         from gtgm.text.chat import DEFAULT_PROMPT, ChatCaptioner
