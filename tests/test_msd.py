@@ -70,6 +70,7 @@ def test_absent_files_are_counted_and_named(tmp_path: Path) -> None:
     [
         ('{"training": [', "not valid JSON"),
         ("[]", "no list of training cases"),
+        ('{"channel_names": {"0": "MRI"}, "file_ending": ".nii.gz"}', "as in nnU-Net's own format"),
         ('{"training": 3}', "no list of training cases"),
         ('{"training": [{"label": "a.nii.gz"}]}', "entry 0 .* names no image"),
         ('{"training": []}', "no training cases"),

@@ -94,8 +94,15 @@ def _parse(file: Path, result: Scan) -> list[tuple[str, str | None]]:
     check_regular(file)
     manifest = read_json(file, expected=TRAINING, fix="get the file again")
     if not isinstance(manifest, dict) or not isinstance(manifest.get("training"), list):
+        ours = not isinstance(manifest, dict) or "file_ending" not in manifest
         raise DataError(
-            "there is no list of training cases", where=file, expected=TRAINING, fix=USE_ORIGINAL
+            "there is no list of training cases" + ("" if ours else ", as in nnU-Net's own format"),
+            where=file,
+            expected=TRAINING,
+            fix=USE_ORIGINAL
+            if ours
+            else "add the list, or remove the file, so that images of "
+            "imagesTr go with labels of the same name; nnU-Net's _0000 must be taken off",
         )
     result.manifest = dict(manifest)
     for key, name in (("labels", "classes"), ("modality", "channels")):
