@@ -7,9 +7,11 @@ import os
 import random
 import shutil
 import socket
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 from reliability import PROPERTY, SECTIONS, Evidence
@@ -74,6 +76,28 @@ def free_port() -> int:
             listener.bind(("", port))
             return port
     raise OSError("100 ports, and none of them free")
+
+
+@pytest.fixture
+def launch() -> Iterator[Callable[..., subprocess.Popen]]:
+    """``subprocess.Popen``, in a session of its own; what lives of it when the test ends is killed,
+    with what it has started."""
+    import kills
+
+    begun: list[subprocess.Popen] = []
+
+    def start(command: list[str], **options: object) -> subprocess.Popen:
+        begun.append(subprocess.Popen(command, start_new_session=True, **options))
+        return begun[-1]
+
+    yield start
+    for process in begun:
+        if process.poll() is None:
+            for each in kills.below(process):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.kill()
+            process.kill()
+            process.wait()
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import signal
@@ -11,13 +10,12 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import kills
 import nbformat
-import psutil
 import pytest
 
 from gtgm import paths
@@ -96,9 +94,8 @@ def test_a_notebook_that_fails_is_kept_under_another_name(notebook: Path, tmp_pa
 
 
 @pytest.fixture
-def begin() -> Iterator[Callable[..., subprocess.Popen]]:
-    """Starts batches in process groups of their own; nothing of them outlives the test."""
-    begun: list[subprocess.Popen] = []
+def begin(launch: Callable) -> Callable[..., subprocess.Popen]:
+    """Starts a batch in a process of its own."""
 
     def start(
         manifest: Path, run: Path, before: Callable[[], object] = bool, **options
@@ -107,24 +104,14 @@ def begin() -> Iterator[Callable[..., subprocess.Popen]]:
             kills.hear_signals()
             before()
 
-        batch = subprocess.Popen(
+        return launch(
             [sys.executable, "-c", BATCH, str(manifest), str(run)],
             env={**os.environ, "PYTHONPATH": str(paths.ROOT)},
-            start_new_session=True,
             preexec_fn=prepare,
             **options,
         )
-        begun.append(batch)
-        return batch
 
-    yield start
-    for batch in begun:
-        if batch.poll() is None:
-            for process in kills.below(batch):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
-            batch.kill()
-            batch.wait()
+    return start
 
 
 def until(batch: subprocess.Popen, reached: Callable[[], bool]) -> None:

@@ -75,6 +75,8 @@ def test_processes_of_a_launcher_train_together_on_cpus(tmp_path, free_port):
         "state = process_state()\n"
         "model = accelerator('no').prepare(torch.nn.Linear(2, 2))\n"
         "print(f'{type(model).__name__} of {state.num_processes};', end='', flush=True)\n"
+        "del model\n"
+        "state.destroy_process_group()\n"
     )
     launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={free_port}"]
     done = subprocess.run(

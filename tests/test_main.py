@@ -66,28 +66,23 @@ def test_without_stdout():
     assert done.returncode == 0 and done.stderr in ("", f"gtgm {__version__}\n")
 
 
-def test_ctrl_c_in_a_training_with_workers_is_one_line(tmp_path, evidence):
+def test_ctrl_c_in_a_training_with_workers_is_one_line(tmp_path, launch, evidence):
     evidence("fault", "interrupted", "gtgm pretrain with workers, by Ctrl-C")
-    process = subprocess.Popen(
+    process = launch(
         [sys.executable, "-m", "gtgm", "pretrain", "Task04_Hippocampus", "--profile", "tiny"]
         + ["--runs", str(tmp_path), "--set", "pretrain.steps=100000"]
         + ["--set", "pretrain.workers=1", "--set", "pretrain.checkpoint_every=2"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,
         preexec_fn=kills.hear_signals,
     )
-    try:
-        limit = time.monotonic() + 240
-        while not any(tmp_path.glob("tiny/pretrain/*/checkpoint.pt")):
-            assert process.poll() is None and time.monotonic() < limit
-            time.sleep(0.1)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, workers included
-        _, said = process.communicate(timeout=120)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+    limit = time.monotonic() + 240
+    while not any(tmp_path.glob("tiny/pretrain/*/checkpoint.pt")):
+        assert process.poll() is None and time.monotonic() < limit
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, workers included
+    _, said = process.communicate(timeout=120)
     assert process.returncode == 130
     assert said == "gtgm: stopped; the same command continues from here\n"
 

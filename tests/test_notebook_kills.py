@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import kills
@@ -27,15 +28,16 @@ def unit(runs: Path) -> Unit:
     return Unit("notebook", "03_finetuning.ipynb", values)
 
 
-def begin(manifest: Path, runs: Path) -> subprocess.Popen:
-    options = ["--manifest", str(manifest), "--unit", "notebook", "--folder", str(runs)]
-    return subprocess.Popen(
-        [sys.executable, "-m", "gtgm.batch.execute", *options],
+@pytest.fixture
+def begin(launch: Callable) -> Callable[[Path, Path], subprocess.Popen]:
+    """Starts to execute the unit."""
+    options = [sys.executable, "-m", "gtgm.batch.execute", "--unit", "notebook"]
+    return lambda manifest, runs: launch(
+        [*options, "--manifest", str(manifest), "--folder", str(runs)],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,
     )
 
 
@@ -58,7 +60,7 @@ def kernel_of(process: subprocess.Popen) -> psutil.Process:
 
 
 @pytest.mark.timeout(900)
-def test_a_notebook_killed_three_times_gives_the_same_numbers(tmp_path, evidence):
+def test_a_notebook_killed_three_times_gives_the_same_numbers(tmp_path, begin, evidence):
     evidence("kill", "notebook", "everything, at a checkpoint")
     evidence("kill", "notebook", "papermill alone, whose kernel lives on")
     evidence("kill", "notebook", "the kernel alone, in the evaluation")

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import kills
@@ -33,28 +33,16 @@ def command(runs: Path, port: int) -> list[str]:
 
 
 @pytest.fixture
-def start(free_port: int) -> Iterator[Callable[[Path], subprocess.Popen]]:
-    """Starts a run in a folder; whatever of it lives at the end of the test is killed."""
-    begun: list[subprocess.Popen] = []
-
-    def begin(runs: Path) -> subprocess.Popen:
-        process = subprocess.Popen(
-            command(runs, free_port),
-            cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        begun.append(process)
-        return process
-
-    yield begin
-    for process in begun:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+def start(launch: Callable, free_port: int) -> Callable[[Path], subprocess.Popen]:
+    """Starts a run in a folder."""
+    return lambda runs: launch(
+        command(runs, free_port),
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def result(runs: Path) -> dict:
