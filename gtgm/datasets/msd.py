@@ -20,6 +20,10 @@ MAX_CLASSES = 255  # predictions are written as uint8
 MAX_NAME = 100  # characters of the name of a class or channel
 TRAINING = '"training": [{"image": "./imagesTr/a.nii.gz", "label": …}, …]'
 USE_ORIGINAL = "use the dataset.json that came with the dataset"
+OF_NNUNET = (
+    "add the list, or remove the file, so that images of imagesTr go with labels of the same name; "
+    "nnU-Net's _0000 must be taken off"
+)
 
 
 @dataclass(frozen=True)
@@ -94,16 +98,10 @@ def _parse(file: Path, result: Scan) -> list[tuple[str, str | None]]:
     check_regular(file)
     manifest = read_json(file, expected=TRAINING, fix="get the file again")
     if not isinstance(manifest, dict) or not isinstance(manifest.get("training"), list):
-        ours = not isinstance(manifest, dict) or "file_ending" not in manifest
-        raise DataError(
-            "there is no list of training cases" + ("" if ours else ", as in nnU-Net's own format"),
-            where=file,
-            expected=TRAINING,
-            fix=USE_ORIGINAL
-            if ours
-            else "add the list, or remove the file, so that images of "
-            "imagesTr go with labels of the same name; nnU-Net's _0000 must be taken off",
-        )
+        what, fix = "there is no list of training cases", USE_ORIGINAL
+        if isinstance(manifest, dict) and "file_ending" in manifest:
+            what, fix = f"{what}, as in nnU-Net's own format", OF_NNUNET
+        raise DataError(what, where=file, expected=TRAINING, fix=fix)
     result.manifest = dict(manifest)
     for key, name in (("labels", "classes"), ("modality", "channels")):
         result.manifest.pop(name, None)

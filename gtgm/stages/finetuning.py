@@ -263,7 +263,7 @@ def evaluate(
     info = study.open(dataset).info
     rows = []
     for case in tqdm(cases, desc="evaluate", leave=False):
-        volume = _with_label(study.volume(dataset, case, tuple(about["spacing"]) or None))
+        volume = _labelled(study, dataset, case, tuple(about["spacing"]) or None)
         _, predicted = segment_volume(network, volume, about)
         truth = np.asarray(nib.load(volume.case.label).dataobj).reshape(predicted.shape)
         rows += metrics.score_case(
@@ -303,15 +303,16 @@ def _read_everything(study: Study, dataset: str, labelled: list[str], test: list
             case holds a structure.
     """
     spacing, facts = working_spacing(study, dataset), []
+    numbers = range(len(study.open(dataset).info.classes) + 1)
     for case in tqdm([*labelled, *test], desc=f"read {dataset}", leave=False):
-        volume = _with_label(study.volume(dataset, case, spacing))
+        volume = _labelled(study, dataset, case, spacing)
         facts.append(
             Facts(
                 volume.case,
                 volume.spacing,
                 study.contents(dataset, [case])[case],
                 content_hash(volume.label[None].numpy()),
-                set(volume.label.unique().tolist()),
+                {number for number in numbers if (volume.label == number).any()},
             )
         )
     for problem in compare_cases(facts):
@@ -326,12 +327,13 @@ def _read_everything(study: Study, dataset: str, labelled: list[str], test: list
         )
 
 
-def _with_label(volume: Volume) -> Volume:
+def _labelled(study: Study, dataset: str, case: str, spacing: tuple[float, ...] | None) -> Volume:
+    volume = study.volume(dataset, case, spacing)
     if volume.label is None:
         raise DataError(
             "it has no label",
             where=volume.case.image,
             expected="a label of each case that is trained on or tested",
-            fix=f"see what `gtgm data verify {volume.case.dataset}` says",
+            fix=f"see what `gtgm data verify {dataset}` says",
         )
     return volume

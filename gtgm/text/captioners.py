@@ -91,7 +91,8 @@ def load_captioner(spec: str | Path, prompt: str | None = None, axes: str = "DH"
         return MetadataCaptioner()
     if text == NONE:
         return NoCaptioner()
-    if "/" not in text.removeprefix(CHAT) and not Path(text.removeprefix(CHAT)).exists():
+    model = text.removeprefix(CHAT)
+    if "/" not in model and not Path(model).exists():
         raise SettingsError(
             f"unknown captioner {text!r}",
             where="text.captioner",
@@ -102,7 +103,7 @@ def load_captioner(spec: str | Path, prompt: str | None = None, axes: str = "DH"
     if text.startswith(CHAT):
         from gtgm.text.chat import DEFAULT_PROMPT, ChatCaptioner
 
-        return ChatCaptioner.from_pretrained(text[len(CHAT) :], prompt or DEFAULT_PROMPT)
+        return ChatCaptioner.from_pretrained(model, prompt or DEFAULT_PROMPT)
     from gtgm.text.blip import BlipCaptioner
 
     return BlipCaptioner.from_pretrained(spec)
