@@ -7,7 +7,7 @@ gtgm finetune Task04_Hippocampus --method gtgm --fraction 0.1 --profile paper --
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from gtgm import loop
 from gtgm.ahead import ahead
 from gtgm.crop import FOREGROUND, RandCropStoredd, with_places
 from gtgm.device import accelerator as make_accelerator
-from gtgm.device import safe_precision, step_generator
+from gtgm.device import check_processes, step_generator, training_precision
 from gtgm.errors import DataError
 from gtgm.hashing import settings_hash
 from gtgm.models.chunks import check_independent, in_chunks
@@ -51,10 +51,12 @@ BOTH = ["image", "label"]
 
 @dataclass(frozen=True)
 class Finetuned:
-    """A trained segmenter (its averaged weights, if they are averaged) and its curves."""
+    """A trained segmenter (its averaged weights, if they are averaged), its curves, and what
+    precision it was trained in."""
 
     network: nn.Module
     curves: dict[str, list]
+    precision: str
 
 
 def finetune(
@@ -100,8 +102,10 @@ def finetune(
     if not cases:
         raise DataError("no labelled case to train on", expected="at least one")
     steps = settings.steps + round(settings.steps_per_case * len(cases))
-    precision = safe_precision(settings.precision, patch, DIVISOR[backbone])
+    precision = training_precision(settings.precision, patch, DIVISOR[backbone])
+    settings = replace(settings, precision=precision)
     accelerator = make_accelerator(precision)
+    check_processes(settings.processes, accelerator.num_processes, "finetune")
     torch.manual_seed(seed)
     network = build_segmenter(backbone, channels, len(classes) + 1, pretrained, **(sizes or {}))
     check_independent(network, settings.chunk, settings.batch, "finetune.chunk")
@@ -120,7 +124,14 @@ def finetune(
     if settings.select_on_test:
         parts["best"] = _Best(network)
     key = settings_hash(
-        settings, backbone, list(cases), pretrained and Path(pretrained).name, seed, list(patch)
+        settings,
+        accelerator.num_processes,
+        accelerator.device.type,
+        backbone,
+        list(cases),
+        pretrained and Path(pretrained).name,
+        seed,
+        list(patch),
     )
     start, curves = loop.load_checkpoint(folder, key, **parts)
     curves = curves or {"loss": [], "selected": []}
@@ -163,9 +174,9 @@ def finetune(
                 loop.save_checkpoint(folder, key, done, curves, **parts)
     if settings.select_on_test:
         network.load_state_dict(parts["best"].weights)
-        return Finetuned(network, curves)
+        return Finetuned(network, curves, precision)
     curves.pop("selected")
-    return Finetuned(average.module if settings.ema else network, curves)
+    return Finetuned(average.module if settings.ema else network, curves, precision)
 
 
 def make_augmentation(settings: FinetuneSettings, patch: Sequence[int]) -> Compose:

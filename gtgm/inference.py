@@ -23,6 +23,7 @@ from gtgm.errors import DataError, GTGMError, WeightsError
 from gtgm.intensity import normalise
 from gtgm.models.encoder import CONFIG
 from gtgm.models.segmenter import load_segmenter
+from gtgm.models.unet import UNetEncoder
 from gtgm.pool import pad_to
 from gtgm.setting_checks import check_choice
 from gtgm.settings import FinetuneSettings, from_dict
@@ -36,7 +37,7 @@ def predict_scores(
     patch: Sequence[int],
     overlap: float = 0.5,
     tta_axes: str = "",
-    precision: str = "bf16",
+    precision: str = "auto",
     windows: int = 4,
 ) -> torch.Tensor:
     """Class probabilities (K, D, H, W) of a normalised image (C, D, H, W), on the CPU.
@@ -47,7 +48,8 @@ def predict_scores(
         patch: sliding window (z, y, x).
         overlap: of neighbouring windows, which are blended with a Gaussian weight.
         tta_axes: axes flipped, in every combination, and averaged over.
-        precision: of the network, ``bf16``, ``fp16`` or ``no``.
+        precision: of the network, ``auto``, ``bf16``, ``fp16`` or ``no``; the first two are fp32 on
+            processors without instructions for bf16.
         windows: that go through the network together.
     """
     network.eval()
@@ -57,6 +59,17 @@ def predict_scores(
     padded = pad_to(image, patch)[None]
     flips = [c for n in range(len(tta_axes) + 1) for c in combinations(tta_axes, n)]
     total = torch.zeros(())
+
+    # torch computes fp32 convolutions of one small volume without oneDNN, which takes four times as
+    # long as two of them with it.
+    fp32 = accelerator.device.type == "cpu" and accelerator.mixed_precision == "no"
+    double = fp32 and isinstance(getattr(network, "encoder", None), UNetEncoder)
+
+    def forward(batch: torch.Tensor) -> torch.Tensor:
+        if double and len(batch) == 1:
+            return network(batch.expand(2, *batch.shape[1:]))[:1]
+        return network(batch)
+
     for flip in flips:
         axes = [1 + AXES[a] for a in flip]
         with accelerator.autocast():
@@ -64,7 +77,7 @@ def predict_scores(
                 padded.flip(axes),
                 tuple(patch),
                 windows,
-                network,
+                forward,
                 overlap=overlap,
                 mode="gaussian",
                 sw_device=accelerator.device,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from torch import nn
 from gtgm import loop, paths
 from gtgm.ahead import ahead
 from gtgm.device import accelerator as make_accelerator
-from gtgm.device import safe_precision, step_generator
+from gtgm.device import check_processes, step_generator, training_precision
 from gtgm.errors import DataError, SettingsError, WeightsError
 from gtgm.hashing import settings_hash
 from gtgm.intensity import unit_range
@@ -50,7 +50,8 @@ _ENCODER = "tower.encoder."
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A trained encoder's folder, its curves, its scores before and after, and its volumes."""
+    """A trained encoder's folder, its curves, its scores before and after, its volumes, and the
+    precision that was used."""
 
     folder: Path
     n_train: int
@@ -58,6 +59,7 @@ class Pretrained:
     curves: dict[str, list]
     before: dict[str, float]
     after: dict[str, float]
+    precision: str
 
 
 def pretrain(
@@ -93,8 +95,10 @@ def pretrain(
     """
     _check(settings, volumes)
     folder = Path(folder)
-    precision = safe_precision(settings.precision, settings.patch, DIVISOR[backbone])
+    precision = training_precision(settings.precision, settings.patch, DIVISOR[backbone])
+    settings = replace(settings, precision=precision)
     accelerator = make_accelerator(precision)
+    check_processes(settings.processes, accelerator.num_processes, "pretrain")
     torch.manual_seed(seed)
     encoder = build_encoder(backbone, 1, **settings.sizes)
     check_independent(encoder, settings.chunk, 2 * settings.batch, "pretrain.chunk")
@@ -106,7 +110,14 @@ def pretrain(
     )
     schedule = loop.make_schedule(optimizer, settings.schedule, settings.steps, settings.batch)
     key = settings_hash(
-        settings, backbone, objective.__name__, seed, [v.case for v in volumes], list(texts)
+        settings,
+        accelerator.num_processes,
+        accelerator.device.type,
+        backbone,
+        objective.__name__,
+        seed,
+        [v.case for v in volumes],
+        list(texts),
     )
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
 
@@ -155,7 +166,7 @@ def pretrain(
         save_pretrained(model.encoder, folder, held_out=after, steps=settings.steps)
         if text is not None:
             _save_heads(model, folder)
-    return Pretrained(folder, len(training), len(held_out), curves, before, after)
+    return Pretrained(folder, len(training), len(held_out), curves, before, after, precision)
 
 
 def make_objective(

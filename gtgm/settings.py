@@ -28,7 +28,7 @@ from gtgm.setting_checks import (
 PROFILES = ("tiny", "demo", "cpu", "paper")
 PROTOCOLS = ("corrected", "as_released")
 SCHEDULES = ("onecycle", "restarts", "constant")
-PRECISIONS = ("bf16", "fp16", "no")
+PRECISIONS = ("auto", "bf16", "fp16", "no")
 AUGMENTATIONS = ("strong", "released")
 VOLUMES = ("auto", "memory", "disk")
 #: GB of a GPU that there are presets for.
@@ -97,8 +97,11 @@ class PretrainSettings:
         include_test: captioning and pretraining read the fold's test cases (row 10), a named leak.
         held_out: share of the training cases kept for measuring retrieval.
         schedule: ``onecycle``, or ``restarts`` (cosine with warm restarts, as released).
-        precision: ``bf16``, ``fp16`` or ``no``; see :func:`gtgm.device.safe_precision`. Only ``no``
-            is exactly repeatable.
+        precision: ``bf16``, ``fp16``, ``no`` (fp32, alone exactly repeatable), or ``auto``: bf16
+            where the device has instructions for it, see :func:`gtgm.device.has_bf16`.
+        processes: that train together, each with batches of its own; 0 for as many as
+            ``accelerate launch`` starts, one without it. Name it to find their encoder later, from
+            a single process.
         shuffle_captions: give each patch the caption of another one, always the same.
         text_layers: last layers of the text encoder that are trained too; 0 freezes it, as in
             Figure 2 (the released code trains 6 of 12).
@@ -136,7 +139,8 @@ class PretrainSettings:
     include_test: bool = False
     held_out: float = 0.1
     schedule: str = "onecycle"
-    precision: str = "bf16"
+    precision: str = "auto"
+    processes: int = 0
     checkpoint_every: int = 100
     shuffle_captions: bool = False
     text_layers: int = 0
@@ -154,7 +158,7 @@ class PretrainSettings:
         check_least("pretrain", self, 1, "steps", "width", "embedding", "checkpoint_every")
         check_least("pretrain", self, 2, "batch")
         check_least("pretrain", self, 0, "weight_decay", "weight_vr", "off_diagonal", "operations")
-        check_least("pretrain", self, 0, "text_layers", "chunk", "workers")
+        check_least("pretrain", self, 0, "text_layers", "chunk", "workers", "processes")
         check_positive("pretrain", self, "lr", "temperature")
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("precision", self.precision, PRECISIONS)
@@ -189,7 +193,8 @@ class FinetuneSettings:
         sigmoid_output: sigmoid before the softmax loss (`deviations.md`, row 2).
         released_window: the CT window for every modality (row 3).
         select_on_test: keep the checkpoint that is best on the test cases (row 5).
-        chunk, checkpointing, graphs, workers, volumes: as in :class:`PretrainSettings`.
+        precision, processes, chunk, checkpointing, graphs, workers, volumes: as in
+            :class:`PretrainSettings`.
         windows: of the sliding window that go through the network together.
     """
 
@@ -214,7 +219,8 @@ class FinetuneSettings:
     released_window: bool = False
     select_on_test: bool = False
     schedule: str = "onecycle"
-    precision: str = "bf16"
+    precision: str = "auto"
+    processes: int = 0
     checkpoint_every: int = 150
     chunk: int = how(0)
     checkpointing: bool = how(False)
@@ -240,6 +246,7 @@ class FinetuneSettings:
             "zoom",
             "chunk",
             "workers",
+            "processes",
         )
         check_positive("finetune", self, "lr")
         check_choice("augmentation", self.augmentation, AUGMENTATIONS)

@@ -151,7 +151,7 @@ class FlipWindowInferer(Inferer):
         sw_batch_size: windows that go through the network together.
         overlap: of neighbouring windows, at least 0 and below 1.
         tta_axes: axes flipped, in every combination, and averaged over.
-        precision: ``bf16``, ``fp16`` or ``no``.
+        precision: ``auto``, ``bf16``, ``fp16`` or ``no``.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class FlipWindowInferer(Inferer):
         sw_batch_size: int = 4,
         overlap: float = 0.5,
         tta_axes: str = "",
-        precision: str = "bf16",
+        precision: str = "auto",
     ) -> None:
         self.options = (tuple(roi_size), overlap, tta_axes, precision, sw_batch_size)
 

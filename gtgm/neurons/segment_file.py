@@ -7,7 +7,7 @@ from pathlib import Path
 import zarr
 
 from gtgm.datasets import em
-from gtgm.device import accelerator
+from gtgm.device import accelerator, has_bf16
 from gtgm.errors import DataError, SettingsError, WeightsError
 from gtgm.models.segmenter import load_segmenter
 from gtgm.neurons.blockwise import BLOCK, HALO, segment_blockwise
@@ -79,7 +79,7 @@ def segment_em_file(
             folder,
             tuple(settings["patch"]),
             device=accelerator("no").device,
-            bf16=settings["bf16"],
+            bf16=settings["bf16"] and has_bf16(),
             multiple=network.encoder.divisor,
             tile=tile,
         )

@@ -109,7 +109,7 @@ class NeuronSettings:
         postprocessing: how affinities become neurons, among the methods of
             :mod:`gtgm.neurons.postprocess`; the first one gives the run's own score.
         seed: of patches, augmentation and dropout.
-        bf16: bfloat16 autocast.
+        bf16: bfloat16 autocast, where the device has instructions for it.
         checkpoint_every: steps between two checkpoints.
     """
 

@@ -112,7 +112,11 @@ def _finetune(
         dataset,
         used,
         to_dict(settings)
-        | {"patch": list(patch), "surface_tolerance_mm": metrics.SURFACE_TOLERANCE_MM},
+        | {
+            "precision": trained.precision,
+            "patch": list(patch),
+            "surface_tolerance_mm": metrics.SURFACE_TOLERANCE_MM,
+        },
         study.hashes(dataset, labelled + test),
         f"finetune {dataset} --method {method} --fraction {fraction:g} --draw {draw}",
         method=method,

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from gtgm import methods, paths
 from gtgm.at_work import RESULT, once
 from gtgm.device import accelerator as make_accelerator
-from gtgm.device import safe_precision
+from gtgm.device import training_precision
 from gtgm.errors import SettingsError
 from gtgm.hashing import to_dict
 from gtgm.models.segmenter import build_segmenter, save_segmenter
@@ -123,7 +123,7 @@ def _run_neurons(
         train = slice(*ranges.train)
         patch = patch_for(volume.raw[train].shape, settings.patch, multiple)
         wanted = "bf16" if settings.bf16 else "no"
-        bf16 = safe_precision(wanted, patch, multiple) == "bf16"
+        bf16 = training_precision(wanted, patch, multiple) == "bf16"
         settings = dataclasses.replace(settings, bf16=bf16)
         with measure() as training:
             curves = train_affinities(

@@ -14,6 +14,7 @@ from gtgm import pretrain as training
 from gtgm.at_work import RESULT, once
 from gtgm.device import process_state, step_generator
 from gtgm.errors import SettingsError
+from gtgm.hashing import to_dict
 from gtgm.intensity import normalise
 from gtgm.methods.objective import Objective
 from gtgm.models.encoder import from_pretrained, read_config
@@ -116,7 +117,7 @@ def _pretrain(study: Study, folder: Path) -> None:
             "pretrain",
             study.datasets,
             used,
-            settings,
+            to_dict(settings) | {"precision": trained.precision},
             study.pool_hashes(captions.cases),
             f"pretrain {' '.join(study.datasets)}",
             method=study.method,

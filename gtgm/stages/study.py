@@ -17,6 +17,7 @@ from gtgm.datasets import em, registry
 from gtgm.datasets.dataset import Dataset, bytes_on_disk, case_hashes, open_dataset
 from gtgm.datasets.geometry import Volume, content_hash, load_volume
 from gtgm.datasets.splits import EMRanges, Split, em_ranges, em_training_range, load_split
+from gtgm.device import has_bf16, process_state, used_precision
 from gtgm.errors import SettingsError
 from gtgm.figure_data import write_figure_data
 from gtgm.figures import save_figure
@@ -92,7 +93,9 @@ class Study:
     def settings(self, stage: str, dataset: str = "") -> Any:
         """Resolved settings of a stage, for a dataset if it matters.
 
-        A pool of nothing but anisotropic EM volumes gets an encoder with flat kernels.
+        A pool of nothing but anisotropic EM volumes gets an encoder with flat kernels. Precision
+        and number of processes are this computer's where the settings leave them open: they are
+        part of what a run is.
         """
         changes = {
             **methods.get(self.method).changes.get(stage, {}),
@@ -104,6 +107,15 @@ class Study:
         settings = preset(
             stage, self.profile, self.protocol, dataset, modality, self.method, **changes
         )
+        if stage == "neurons":
+            settings = replace(settings, bf16=settings.bf16 and has_bf16())
+        elif stage != "text":
+            precision = settings.precision
+            settings = replace(
+                settings,
+                precision=used_precision("auto") if precision == "auto" else precision,
+                processes=settings.processes or process_state().num_processes,
+            )
         if (
             stage == "pretrain"
             and modality == "EM"

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from gtgm.device import has_bf16
 from gtgm.errors import DataError, SettingsError
 from gtgm.text.blip import model_name
 from gtgm.text.describe import Facts
@@ -72,7 +73,8 @@ class ChatCaptioner:
         """
         check_prompt(prompt)
         processor = load_pretrained(AutoProcessor, source)
-        model = load_weights(AutoModelForImageTextToText, source, dtype="auto")
+        dtype = "auto" if has_bf16() else torch.float32  # "auto" is often bf16
+        model = load_weights(AutoModelForImageTextToText, source, dtype=dtype)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return cls(model.to(device), processor, model_name(source), prompt, **options)
 
