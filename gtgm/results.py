@@ -61,7 +61,7 @@ class Result:
         summary: means, by metric; Dice as a share, not in per cent.
         metrics: rows ``{case, class, metric, value}``; ``None`` where a metric is undefined.
         curves: ``{name: [[step, value], …]}``.
-        data: folder name and ``{case: sha256}``.
+        data: folder name, and ``{case: sha256}`` of images (``cases``) and ``labels``.
         started: ISO time.
         path: the file that this was read from; not part of the file.
     """

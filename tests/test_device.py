@@ -9,7 +9,15 @@ import sys
 import pytest
 import torch
 
-from gtgm.device import safe_precision, step_generator
+from gtgm.device import (
+    bf16_ratio,
+    check_processes,
+    has_bf16,
+    step_generator,
+    training_precision,
+    used_precision,
+)
+from gtgm.errors import SettingsError
 from gtgm.models.encoder import DIVISOR, build_encoder
 from gtgm.models.segmenter import build_segmenter
 from gtgm.paths import ROOT
@@ -42,20 +50,57 @@ def gradients(shape: tuple[int, ...], flat: bool = False) -> list[torch.Tensor]:
 def test_allowed_shapes_have_stable_gradients_in_bf16(shape, flat):
     if torch.cuda.is_available():
         pytest.skip("the rule is about CPUs")
+    if not has_bf16():
+        pytest.skip("this processor has no instructions for bf16")
     divisor = build_encoder("unet", 1, anisotropic=flat).divisor
-    assert safe_precision("bf16", shape, divisor) == "bf16"
+    assert training_precision("bf16", shape, divisor) == "bf16"
     first = gradients(shape, flat)
     for _ in range(3):
         for a, b in zip(first, gradients(shape, flat), strict=True):
             assert torch.equal(a, b)
 
 
-def test_thin_patches_fall_back_to_fp32():
+@pytest.mark.parametrize("wanted", ["auto", "no"])
+def test_thin_patches_fall_back_to_fp32(wanted):
     if torch.cuda.is_available():
         pytest.skip("the rule is about CPUs")
-    assert safe_precision("bf16", (16, 64, 64), DIVISOR["unet"]) == "no"
-    assert safe_precision("bf16", (32, 160, 160), DIVISOR["swin"]) == "no"
-    assert safe_precision("no", (40, 56, 40), DIVISOR["unet"]) == "no"
+    assert training_precision(wanted, (16, 64, 64), DIVISOR["unet"]) == "no"
+    assert training_precision(wanted, (32, 160, 160), DIVISOR["swin"]) == "no"
+
+
+@pytest.mark.parametrize("instructions", ["AVX2", "AVX512_CORE"])
+def test_bf16_is_not_used_on_processors_without_instructions_for_it(instructions):
+    """oneDNN keeps to the instructions that it is told, so that any processor can stand for one."""
+    code = (
+        "from gtgm.device import has_bf16, training_precision, used_precision\n"
+        "from gtgm.errors import SettingsError\n"
+        "print(has_bf16(), used_precision('auto'), used_precision('bf16'))\n"
+        "try: training_precision('bf16', (40, 56, 40), 8)\n"
+        "except SettingsError as error: print(error)\n"
+    )
+    limits = {"ONEDNN_MAX_CPU_ISA": instructions, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **limits},
+    )
+    said, refusal = done.stdout.splitlines()
+    assert said == "False no no" and "no instructions" in refusal
+
+
+def test_precision_that_is_used():
+    assert used_precision("auto") == used_precision("bf16") == ("bf16" if has_bf16() else "no")
+    assert used_precision("fp16") == "fp16" and used_precision("no") == "no"
+    threads = torch.get_num_threads()
+    assert bf16_ratio() > 0 and torch.get_num_threads() == threads
+
+
+def test_the_number_of_processes_is_that_of_the_settings():
+    check_processes(0, 3, "pretrain")
+    check_processes(3, 3, "pretrain")
+    with pytest.raises(SettingsError, match=r"pretrain\.processes: is 8, but 1 process"):
+        check_processes(8, 1, "pretrain")
 
 
 def test_step_random_numbers_depend_on_seed_step_and_rank_alone():

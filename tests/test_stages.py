@@ -15,17 +15,19 @@ from small_files import hippocampus, nifti, write_manifest
 
 from gtgm import methods
 from gtgm.cli import _changes, main, make_parser
+from gtgm.device import has_bf16
 from gtgm.errors import DataError, SettingsError, WeightsError
 from gtgm.figure_data import read_figure_data
 from gtgm.inference import segment_file
 from gtgm.models.segmenter import build_segmenter
 from gtgm.neurons.metrics import neuron_scores
 from gtgm.neurons.segment_file import segment_em_file
+from gtgm.paths import sha256
 from gtgm.pretrain import hold_out
 from gtgm.results import load_result
 from gtgm.stages import Study, caption, finetune, pretrain, run_neurons
 from gtgm.stages import pretraining as pretraining_stage
-from gtgm.stages.captioning import caption_pairs
+from gtgm.stages.captioning import caption_pairs, text_folder
 from gtgm.stages.finetuning import evaluate, predict_case, run_folder
 from gtgm.stages.held_out import (
     caption_saliency,
@@ -86,7 +88,7 @@ def test_predictions_lie_on_the_files_own_grid(phantoms):
 
 def test_saved_weights_give_the_labels_that_were_scored(phantoms, tmp_path):
     """In bf16 too, where another order in memory rounds otherwise."""
-    changes = {"finetune": {"steps": 4, "patch": [24, 24, 24], "precision": "bf16"}}
+    changes = {"finetune": {"steps": 4, "patch": [24, 24, 24]}}
     mine = Study((NAME,), runs=str(phantoms), changes=changes)
     finetune(mine, NAME, "random")
     folder = run_folder(mine, NAME, "random", 1.0, 0)
@@ -175,6 +177,52 @@ def test_changed_data_is_another_run(phantoms, tmp_path):
     before = run_folder(broken_study(tmp_path), NAME, "random", 1.0, 0)
     rewrite(a_file(root, "labelsTr"), lambda d, a: (np.minimum(d, 1), a))
     assert run_folder(broken_study(tmp_path), NAME, "random", 1.0, 0) != before
+
+
+@pytest.mark.parametrize(("part", "captions"), [("labelsTr", False), ("imagesTr", True)])
+def test_data_changed_at_equal_size_is_another_run(phantoms, tmp_path, part, captions):
+    root = real_copy(phantoms, tmp_path)
+    file = a_file(root, part)
+
+    def folders() -> tuple[Path, Path]:
+        mine = broken_study(tmp_path)
+        return run_folder(mine, NAME, "random", 1.0, 0), text_folder(mine)
+
+    first = folders()
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    changed = folders()
+    assert changed[0] != first[0]
+    assert (changed[1] != first[1]) == captions  # captions are of images alone
+    file.write_bytes(content)
+    assert folders() == first  # by content, not by date
+
+
+def test_a_result_has_the_hashes_of_images_and_labels(phantoms):
+    mine = study(phantoms)
+    data = finetune(mine, NAME, "random").data
+    assert set(data["labels"]) == set(data["cases"])
+    case = next(iter(data["labels"]))
+    assert data["labels"][case] == sha256(mine.open(NAME).case(case).label)
+
+
+def test_what_changes_numbers_is_part_of_a_run(phantoms, monkeypatch):
+    def folders(**pretraining) -> tuple[Path, ...]:
+        mine = Study((NAME,), runs=str(phantoms), changes={"pretrain": pretraining})
+        return tuple(run_folder(mine, NAME, method, 1.0, 0) for method in ("random", "gtgm"))
+
+    one, eight = folders(), folders(processes=8)
+    assert one == folders(processes=1) and one[0] == eight[0] and one[1] != eight[1]
+    here = has_bf16()
+    monkeypatch.setattr("gtgm.device.has_bf16", lambda: not here)
+    assert folders()[0] != one[0]
+
+
+def test_an_encoder_of_several_processes_is_not_made_by_one(phantoms):
+    changes = FAST | {"pretrain": {**FAST["pretrain"], "processes": 2}}
+    mine = Study((NAME,), runs=str(phantoms), changes=changes)
+    with pytest.raises(SettingsError, match=r"pretrain\.processes: is 2, but 1 process"):
+        pretrain(mine)
 
 
 def test_the_recorded_command_repeats_the_run(phantoms):

@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +18,15 @@ from gtgm.datasets.registry import DatasetInfo
 from gtgm.errors import DataError
 from gtgm.paths import data_dirs, runs_dir, sha256
 
-__all__ = ["Case", "Dataset", "bytes_on_disk", "case_hashes", "em_case", "find", "open_dataset"]
+__all__ = [
+    "Case",
+    "Dataset",
+    "case_hashes",
+    "em_case",
+    "find",
+    "label_hashes",
+    "open_dataset",
+]
 
 # Folders inside a data folder that group datasets of one format.
 GROUPS = {"msd": ("", "msd"), "cremi": ("", "em")}
@@ -125,20 +134,25 @@ def case_hashes(dataset: Dataset, ids: Iterable[str]) -> dict[str, str]:
     return {id: _digest(dataset.case(id).image) for id in ids}
 
 
-def bytes_on_disk(path: Path) -> int:
-    """Size of a file, or of all files of a folder."""
-    return sum(file.stat().st_size for file in _files(path))
-
-
-def _files(path: Path) -> list[Path]:
-    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+def label_hashes(dataset: Dataset, ids: Iterable[str]) -> dict[str, str]:
+    """The same of the files with the labels, of the cases that have one."""
+    cases = map(dataset.case, ids)
+    return {case.id: _digest(case.label) for case in cases if case.label}
 
 
 def _digest(path: Path) -> str:
     if not path.is_dir():
-        return sha256(path)
-    lines = (f"{file.relative_to(path).as_posix()} {sha256(file)}\n" for file in _files(path))
+        stat = path.stat()
+        return _sha256(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    files = sorted(p for p in path.rglob("*") if p.is_file())
+    lines = (f"{file.relative_to(path).as_posix()} {_digest(file)}\n" for file in files)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+@cache
+def _sha256(path: Path, *changed: int) -> str:
+    """Of the bytes of a file, once while its size and its times stay the same."""
+    return sha256(path)
 
 
 def _candidates(info: DatasetInfo, folder: Path) -> list[Path]:

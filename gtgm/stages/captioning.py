@@ -162,7 +162,7 @@ def text_folder(study: Study) -> Path:
     return study.folder(
         "text",
         study.name,
-        {name: study.data_key(name) for name in study.datasets},
+        {name: study.data_key(name, labels=False) for name in study.datasets},
         study.settings("text"),
         list(pretraining.patch),
         pretraining.include_test,

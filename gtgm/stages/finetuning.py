@@ -125,6 +125,7 @@ def _finetune(
         n_train=len(labelled),
         n_test=len(test),
         disjoint=disjoint,
+        labels=study.label_hashes(dataset, labelled + test),
         metrics=rows,
         summary=summary,
         curves=trained.curves,

@@ -216,6 +216,7 @@ def _run_neurons(
         n_train=ranges.train[1] - ranges.train[0],
         n_test=ranges.test[1] - ranges.test[0],
         disjoint=disjoint,
+        labels=study.label_hashes(dataset, study.open(dataset).ids),
         metrics=rows,
         summary=summary,
         curves={

@@ -72,6 +72,7 @@ def score_published_file(
         command,
         method=PUBLISHED,
         backbone=None,
+        labels=study.label_hashes(dataset, opened.ids),
         n_test=ranges.test[1] - ranges.test[0],
         metrics=rows,
         summary={f"{kind}/voi_sum": values["voi_sum"] for kind, values in scores.items()},

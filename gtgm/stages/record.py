@@ -28,6 +28,7 @@ def record(
     first: Callable[[Result], Any] | None = None,
     contents: dict[str, str] | None = None,
     disjoint: dict[str, Any] | None = None,
+    labels: dict[str, str] | None = None,
     **fields: Any,
 ) -> Result:
     """Write a run's result.
@@ -39,11 +40,12 @@ def record(
         dataset: one name, or the names of a pool.
         used: wall time and memory.
         settings: dataclass or plain values.
-        cases: id → SHA-256 of every case that was read.
+        cases: id → SHA-256 of the image of every case that was read.
         command: the options that run this stage again, after ``gtgm``.
         first: see :func:`gtgm.results.save_result`.
         contents: ``dataset/case`` → hash of its intensities, of cases that are pretrained on.
         disjoint: what was checked of training and test cases (:mod:`gtgm.stages.disjoint`).
+        labels: id → SHA-256 of the label of every case whose label was read.
         fields: others of :class:`gtgm.results.Result`.
     """
     names = [dataset] if isinstance(dataset, str) else list(dataset)
@@ -59,7 +61,7 @@ def record(
     # The digest of the folder stands for everything else that makes the run what it is.
     identity += [study.profile, path.parent.name.rpartition("-")[2]]
     sources = {o.source for o in opened}
-    checked = {"contents": contents, "disjoint": disjoint}
+    checked = {"labels": labels, "contents": contents, "disjoint": disjoint}
     checked = {name: value for name, value in checked.items() if value is not None}
     unit = os.environ.get("GTGM_UNIT")
     values = settings if isinstance(settings, dict) else to_dict(settings)

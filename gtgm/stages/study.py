@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from gtgm import methods, paths
 from gtgm.cache import VolumeCache
 from gtgm.datasets import em, registry
-from gtgm.datasets.dataset import Dataset, bytes_on_disk, case_hashes, open_dataset
+from gtgm.datasets.dataset import Dataset, case_hashes, label_hashes, open_dataset
 from gtgm.datasets.geometry import Volume, content_hash, load_volume
 from gtgm.datasets.splits import EMRanges, Split, em_ranges, em_training_range, load_split
 from gtgm.device import has_bf16, process_state, used_precision
@@ -212,10 +212,15 @@ class Study:
         credit = "; ".join(info.credit for info in real)
         return (caption if real else f"{caption} (phantom)"), credit
 
-    def data_key(self, name: str) -> str:
-        """Source and a hash of the dataset's ids and file sizes: other data, another folder."""
+    def data_key(self, name: str, labels: bool = True) -> str:
+        """Source, and a hash of the dataset's files: other data, another folder.
+
+        Args:
+            name: of the dataset.
+            labels: those count, too.
+        """
         opened = self.open(name)
-        files = [(c.id, *(bytes_on_disk(p) for p in (c.image, c.label) if p)) for c in opened.cases]
+        files = [case_hashes(opened, opened.ids), labels and label_hashes(opened, opened.ids)]
         return f"{opened.source}-{settings_hash(files)}"
 
     def pool(self) -> dict[str, list[str]]:
@@ -258,6 +263,11 @@ class Study:
         if dataset.info.format == "cremi":
             return case_hashes(dataset, dataset.ids)
         return case_hashes(dataset, cases)
+
+    def label_hashes(self, name: str, cases: list[str]) -> dict[str, str]:
+        """SHA-256 of each case's label; of EM, of the file with the neuron ids."""
+        dataset = self.open(name)
+        return label_hashes(dataset, dataset.ids if dataset.info.format == "cremi" else cases)
 
     def pool_hashes(self, pool: dict[str, list[str]]) -> dict[str, str]:
         """SHA-256 of every case of a pool, by ``dataset/case``."""
