@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 import types
@@ -671,15 +672,28 @@ def test_what_is_read_in_parts_is_refused_as_what_is_read_at_once(
         assert any(word in name for word in ("label", "offset"))
 
 
-def test_a_right_volume_is_segmented_in_parts(tmp_path: Path, segment: Callable) -> None:
-    labels = segment(stored(tmp_path / "volume.zarr"))
+def test_a_volume_that_begins_black_is_segmented_in_parts(
+    tmp_path: Path, segment: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gtgm.neurons.segment.SLAB", 300)  # three sections
+    black = GREY * (np.arange(20) > 9)[:, None, None].astype(np.uint8)
+    path = cremi(tmp_path / "volume.hdf", raw=black)
+    labels = segment(path)
     assert labels.shape == SHAPE and labels.attrs["neurons"] > 0
+    with h5py.File(path, "a") as file:
+        file[RAW][10:] = 0
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(DataError, match="sections 0–19 are constant .every grey value is 0"):
+        segment(path)
 
 
 HOLD = """
 import h5py, sys
-file = h5py.File(sys.argv[1], "a", libver="latest")
-file.swmr_mode = sys.argv[2] == "swmr"
+file = h5py.File(sys.argv[1], "w", libver="latest")
+file["volumes/raw"] = range(999)
+file.flush()
+if sys.argv[2] == "swmr":
+    file.swmr_mode = True
 print(flush=True)
 sys.stdin.read()
 """
@@ -691,7 +705,7 @@ def test_a_file_that_is_open_or_was_not_closed_is_not_called_damaged(
 ) -> None:
     evidence("input", "HDF5", f"open in another program, {how}")
     evidence("input", "HDF5", f"not closed by a program that was killed, {how}")
-    path = cremi(tmp_path / "volume of mine.hdf")
+    path = tmp_path / "volume of mine.hdf"
     command = [sys.executable, "-c", HOLD, str(path), how]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         other.stdout.readline()
@@ -700,7 +714,7 @@ def test_a_file_that_is_open_or_was_not_closed_is_not_called_damaged(
         other.kill()
     error = refused(lambda: em.read(path), "volume", "was not closed properly")
     assert f"h5clear -s '{path}'" in error.fix and "download" not in str(error)
-    path.write_bytes(path.read_bytes()[:3000])
+    path = cut_hdf(0.5)(tmp_path)
     assert "download it again" in refused(lambda: em.read(path), "volume", "cannot be read").fix
 
 
