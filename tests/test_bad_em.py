@@ -6,6 +6,10 @@ import base64
 import json
 import os
 import pickle
+import re
+import shutil
+import subprocess
+import sys
 import types
 import unicodedata
 import warnings
@@ -19,6 +23,7 @@ import numpy as np
 import psutil
 import pytest
 import tifffile
+import torch
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,6 +34,7 @@ from gtgm.datasets import em, registry
 from gtgm.datasets.dataset import em_case
 from gtgm.datasets.em_store import LABELS, RAW
 from gtgm.errors import DataError
+from gtgm.neurons import segment_file
 
 pytestmark = pytest.mark.timeout(120)  # a pipe that is opened hangs for ever
 INFO = registry.get("CREMI_A")
@@ -222,6 +228,11 @@ BAD_HDF5: dict[str, tuple[Builder, str]] = {
     "grey values with an infinity": (hdf(raw=nan(INF)), "NaN or infinite"),
     "float64 beyond float32": (hdf(raw=nan(1e30).astype(float) * 1e30), "NaN or infinite"),
     "all black": (hdf(raw=np.zeros(SHAPE, np.uint8)), "constant"),
+    "never written, in blocks": (
+        raw_of(shape=SHAPE, dtype="u1", chunks=(10, 9, 10)),
+        "2 of 2 blocks of volumes/raw are absent: 0.0.0, 1.0.0 (z.y.x)",
+    ),
+    "never written, not in blocks": (raw_of(shape=SHAPE, dtype="u1"), "1 of 1 blocks of"),
     "terabytes declared, no block stored": (
         raw_of(shape=(1_000_000,) * 3, dtype="u1", chunks=(8, 64, 64)),
         "declares the shape",
@@ -366,7 +377,7 @@ BAD_ZARR: dict[str, tuple[Builder, str]] = {
     "blocks of a negative size": (zarr_with(chunks=[-20, 9, 10]), "in blocks of the shape"),
     "blocks of two axes": (zarr_with(chunks=[20, 9]), "volume.zarr"),
     "blocks of terabytes": (zarr_with(chunks=[10**6] * 3), "blocks of"),
-    "blocks smaller than those stored": (zarr_with(chunks=[10, 9, 10]), "cannot be read as ZARR"),
+    "blocks smaller than those stored": (zarr_with(chunks=[10, 9, 10]), "1 of 2 blocks of"),
     "blocks larger than those stored": (zarr_with(chunks=[40, 9, 10]), "cannot be read as ZARR"),
     **{
         f"a type of twice the size, {codec}": (
@@ -398,13 +409,21 @@ BAD_ZARR: dict[str, tuple[Builder, str]] = {
         written(".zarr", f"{RAW}/0.0.0", GREY.tobytes()[:-1], compressor=None),
         "cannot be read as ZARR",
     ),
+    "blocks nested in folders, which is not described": (
+        lambda folder: nested(folder),
+        "1 of 1 blocks of volumes/raw are absent: 0.0.0 (z.y.x); there are blocks in nested",
+    ),
+    "half of the blocks not copied": (
+        lambda folder: half(folder),
+        "1 of 2 blocks of volumes/raw are absent: 1.0.0",
+    ),
     "a block that is a pipe": (
         lambda folder: with_block(folder, lambda block: os.mkfifo(block)),
-        "constant",
+        "1 of 1 blocks of volumes/raw are absent: 0.0.0",
     ),
     "a block that is a broken link": (
         lambda folder: with_block(folder, lambda block: block.symlink_to("elsewhere")),
-        "constant",
+        "1 of 1 blocks of volumes/raw are absent: 0.0.0",
     ),
     "a link to the folder itself": (
         lambda folder: looped(folder),
@@ -417,6 +436,22 @@ def with_block(folder: Path, make: Callable[[Path], None]) -> Path:
     path = stored(folder / "volume.zarr")
     (path / RAW / "0.0.0").unlink()
     make(path / RAW / "0.0.0")
+    return path
+
+
+def nested(folder: Path) -> Path:
+    path = stored(folder / "volume.zarr")
+    (path / RAW / "0.0.0").rename(path / RAW / "block")
+    (path / RAW / "0" / "0").mkdir(parents=True)
+    (path / RAW / "block").rename(path / RAW / "0" / "0" / "0")
+    return path
+
+
+def half(folder: Path) -> Path:
+    path = stored(folder / "volume.zarr")
+    options = {"data": GREY, "chunks": (10, 9, 10), "overwrite": True}
+    zarr.open_group(str(path)).create_dataset(RAW, **options).attrs["resolution"] = SIZE
+    (path / RAW / "1.0.0").unlink()
     return path
 
 
@@ -601,13 +636,86 @@ BAD = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::gtgm.datasets.em_array.AbsentBlocks")
 @pytest.mark.parametrize(("kind", "name"), BAD)
 def test_bad_volumes_are_refused(tmp_path: Path, kind: str, name: str, evidence: Callable) -> None:
     evidence("input", kind, name)
     build, reason = BAD[kind, name]
     path = build(tmp_path)
     refused(lambda: em.read_case(em_case(INFO, path), INFO), "volume", reason)
+
+
+@pytest.fixture
+def segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """``segment_em_file`` of a network that was never trained."""
+    network = torch.nn.Conv3d(1, 3, 3, padding=1)
+    network.encoder = types.SimpleNamespace(divisor=(1, 1, 1))
+    about = {"task": "neurons", "chosen": {"waterz": 0.5}, "resolution": SIZE}
+    about["settings"] = {"patch": (4, 8, 8), "bf16": False}
+    monkeypatch.setattr(segment_file, "load_segmenter", lambda weights: (network, about))
+    return lambda path, **given: segment_file.segment_em_file(path, tmp_path / "out", "W", **given)
+
+
+@pytest.mark.parametrize(("kind", "name"), BAD)
+def test_what_is_read_in_parts_is_refused_as_what_is_read_at_once(
+    tmp_path: Path, kind: str, name: str, segment: Callable
+) -> None:
+    """Segmentation reads grey values a few sections at a time, and sees all that ``read`` sees."""
+    path = BAD[kind, name][0](tmp_path)
+    given = {"resolution": SIZE if kind == "TIFF" else None}
+    try:
+        em.read(path, labels=False, **given)
+    except DataError as error:
+        with pytest.raises(DataError, match=re.escape(str(error))):
+            segment(path, **given)
+        assert not (tmp_path / "out" / "fragments.zarr").exists()
+    else:
+        assert any(word in name for word in ("label", "offset"))
+
+
+def test_a_volume_that_begins_black_is_segmented_in_parts(
+    tmp_path: Path, segment: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gtgm.neurons.segment.SLAB", 300)  # three sections
+    black = GREY * (np.arange(20) > 9)[:, None, None].astype(np.uint8)
+    path = cremi(tmp_path / "volume.hdf", raw=black)
+    labels = segment(path)
+    assert labels.shape == SHAPE and labels.attrs["neurons"] > 0
+    with h5py.File(path, "a") as file:
+        file[RAW][10:] = 0
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(DataError, match="sections 0–19 are constant .every grey value is 0"):
+        segment(path)
+
+
+HOLD = """
+import h5py, sys
+file = h5py.File(sys.argv[1], "w", libver="latest")
+file["volumes/raw"] = range(999)
+file.flush()
+if sys.argv[2] == "swmr":
+    file.swmr_mode = True
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("how", ["open", "swmr"])
+def test_a_file_that_is_open_or_was_not_closed_is_not_called_damaged(
+    tmp_path: Path, how: str, evidence: Callable
+) -> None:
+    evidence("input", "HDF5", f"open in another program, {how}")
+    evidence("input", "HDF5", f"not closed by a program that was killed, {how}")
+    path = tmp_path / "volume of mine.hdf"
+    command = [sys.executable, "-c", HOLD, str(path), how]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        error = refused(lambda: em.read(path), "volume", "another program")
+        assert error.fix.startswith("close it in the other program")
+        other.kill()
+    error = refused(lambda: em.read(path), "volume", "was not closed properly")
+    assert f"h5clear -s '{path}'" in error.fix and "download" not in str(error)
+    path = cut_hdf(0.5)(tmp_path)
+    assert "download it again" in refused(lambda: em.read(path), "volume", "cannot be read").fix
 
 
 class Runs:

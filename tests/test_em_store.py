@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -72,9 +74,8 @@ def test_blocks_that_are_cut_off_or_absent(tmp_path: Path, separator: str, codec
     path = store(tmp_path / "a.zarr", NAMES, compressor=codec, dimension_separator=separator)
     first, last = blocks(path / RAW)[0], blocks(path / RAW)[-1]
     last.unlink()
-    with pytest.warns(AbsentBlocks, match="1 blocks of volumes/raw"):
-        volume = em.read(path)
-    assert (volume.raw[16:, 6:, 7:] == 0).all()
+    with pytest.raises(DataError, match=r"1 of 12 blocks of volumes/raw are absent: 2.1.1 \(z.y.x"):
+        em.read(path)
     first.write_bytes(first.read_bytes()[:-40])
     with pytest.raises(DataError, match="cannot be read as ZARR"):
         em.read(path, slice(0, 8), labels=False)
@@ -91,13 +92,65 @@ def test_n5_blocks_that_are_cut_off(tmp_path: Path) -> None:
         em.read(path)
 
 
-def test_sparse_labels_are_no_problem(tmp_path: Path) -> None:
-    path = store(tmp_path / "a.zarr", NAMES)
-    for block in blocks(path / LABELS)[:3]:
-        block.unlink()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", AbsentBlocks)
-        assert em.read(path).labels.any()
+@pytest.mark.parametrize("suffix", [".hdf", ".zarr", ".n5"])
+def test_blocks_that_were_never_written(tmp_path: Path, suffix: str) -> None:
+    """Of grey values they are refused, of labels named, and refused if there is none."""
+    path = tmp_path / f"a{suffix}"
+    store(path, NAMES, (40, 4, 4) if suffix != ".n5" else (4, 4, 40))
+
+    def anew(name: str, values: np.ndarray | None, fill: int = 0) -> None:
+        """The array with only its first block, or with none."""
+        group: Any = h5py.File(path, "a") if suffix == ".hdf" else None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            kind = zarr.N5Store if suffix == ".n5" else zarr.DirectoryStore
+            group = group or zarr.open_group(kind(str(path)), mode="a")
+        attributes = dict(group[name].attrs)
+        del group[name]
+        option = {"fillvalue" if suffix == ".hdf" else "fill_value": fill}
+        options = {"shape": SHAPE, "chunks": (8, 6, 7), "dtype": IDS.dtype, **option}
+        array = group.create_dataset(name, **{**options, "dtype": NAMES[name].dtype})
+        array.attrs.update(attributes)
+        if values is not None:
+            array[:8, :6, :7] = values[:8, :6, :7]
+        if suffix == ".hdf":
+            group.close()
+
+    anew(LABELS, IDS)
+    names = r"0\.0\.1, 0\.1\.0, 0\.1\.1, … \(z\.y\.x\)"
+    with pytest.warns(AbsentBlocks, match=f"11 of 12 blocks of {LABELS} are absent: {names}"):
+        labels = em.read(path).labels
+    np.testing.assert_array_equal(labels[:8, :6, :7], IDS[:8, :6, :7])
+    assert not labels[8:].any() and not labels[:, 6:].any()
+    if suffix != ".n5":  # which has no other fill value
+        anew(LABELS, IDS, 5)
+        with pytest.raises(DataError, match="11 of 12 blocks .* stand for the label 5"):
+            em.read(path)
+    anew(LABELS, None)
+    with pytest.raises(DataError, match=f"12 of 12 blocks of {LABELS} are absent"):
+        em.read(path)
+    anew(RAW, GREY)
+    with pytest.raises(DataError, match=f"11 of 12 blocks of {RAW} are absent: {names}"):
+        em.read(path, labels=False)
+    with pytest.raises(DataError, match=f"3 of 4 blocks of {RAW} are absent"):
+        em.read(path, slice(0, 8), labels=False)
+
+
+@pytest.mark.parametrize("layout", [".", "/"])
+def test_blocks_that_lie_otherwise_than_described(tmp_path: Path, layout: str) -> None:
+    """As Zarr v2 of other programs does: nested, without saying so."""
+    path = store(tmp_path / "a.zarr", NAMES, dimension_separator=layout)
+    described = path / RAW / ".zarray"
+    right = json.loads(described.read_text())
+    wrong = {key: value for key, value in right.items() if key != "dimension_separator"}
+    wrong = wrong if layout == "/" else {**wrong, "dimension_separator": "/"}
+    described.write_text(json.dumps(wrong))
+    words = "nested folders" if layout == "/" else "one folder"
+    with pytest.raises(DataError, match=f"12 of 12 blocks of {RAW} are absent.*{words}") as caught:
+        em.read(path)
+    told = re.search(r'write "(\w+)": "(.)" into (.*)$', caught.value.fix)
+    Path(told[3]).write_text(json.dumps({**wrong, told[1]: told[2]}))
+    np.testing.assert_array_equal(em.read(path).raw, GREY)
 
 
 @pytest.mark.parametrize("suffix", [".hdf", ".zarr"])

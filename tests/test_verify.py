@@ -226,8 +226,15 @@ def test_em_in_zarr_and_tiff(tmp_path: Path) -> None:
     assert verify("CREMI_A", tmp_path) == []
     (tmp_path / "CREMI_A.zarr" / "volumes" / "raw" / "1.0.0").unlink()
     (problem,) = verify("CREMI_A", tmp_path)
-    assert "1 blocks of volumes/raw are absent" in problem.what
+    assert "1 of 2 blocks of volumes/raw are absent: 1.0.0" in problem.what
     assert problem.where.endswith("CREMI_A.zarr")
+    (tmp_path / "CREMI_A.zarr" / "volumes/labels/neuron_ids/0.0.0").unlink()
+    problems = [problem.what for problem in verify("CREMI_A", tmp_path)]
+    assert [what.split(" are absent")[0] for what in problems] == [
+        "1 of 2 blocks of volumes/raw",
+        "1 of 2 blocks of volumes/labels/neuron_ids",
+    ]
+    assert problems[1].startswith("1 of 2 blocks of volumes/labels/neuron_ids are absent: 0.0.0")
     tifffile.imwrite(tmp_path / "CREMI_B.tif", raw)
     (problem,) = verify("CREMI_B", tmp_path)
     assert "no labels beside" in problem.what and "CREMI_B_labels.tif" in problem.expected

@@ -69,12 +69,13 @@ def read(
         resolution: nm (z, y, x), instead of what the file says.
 
     Warns:
-        AbsentBlocks: blocks of a Zarr or N5 array of grey values are absent and read as 0.
+        AbsentBlocks: blocks of the labels are not in the file, and read as unlabelled.
 
     Raises:
-        DataError: absent, damaged or unknown file, no or more than one candidate for an array,
-            wrong type or shape, no resolution, NaN or constant grey values, negative ids, no
-            section in the range, or more than fits into memory.
+        DataError: absent, damaged or unknown file, one that is open elsewhere, no or more than one
+            candidate for an array, wrong type or shape, no resolution, NaN or constant grey values,
+            absent blocks of the grey values or all of the labels, negative ids, no section in the
+            range, or more than fits into memory.
         SettingsError: ``resolution`` is not three positive numbers.
     """
     path = Path(path)
@@ -86,7 +87,8 @@ def read(
         start, stop = _range(sections, grey)
         if not labels:
             size = _resolution(grey, resolution)
-            return EMVolume(_grey(grey, start, stop, 0), None, size, (start, stop), grey.shape[0])
+            raw = _whole(Grey(grey, size, start, stop), start, stop, 0)
+            return EMVolume(raw, None, size, (start, stop), grey.shape[0])
         if beside is None:
             raise DataError(
                 "there are no labels beside the stack",
@@ -105,7 +107,9 @@ def read(
                     fix="resample the labels, or choose the arrays of one scale",
                 )
             begin = _begin(grey, ids, size)
-            raw = _grey(grey, start, stop, np.dtype(np.uint64).itemsize + ids.dtype.itemsize)
+            ids.check(0, ids.shape[0])
+            more = np.dtype(np.uint64).itemsize + ids.dtype.itemsize
+            raw = _whole(Grey(grey, size, start, stop), start, stop, more)
             placed = _place(ids, begin, grey.shape, start, stop)
             return EMVolume(raw, placed, size, (start, stop), grey.shape[0])
 
@@ -131,40 +135,76 @@ def read_case(
     )
 
 
-@dataclass(frozen=True)
 class Grey:
-    """Grey values of an open file, read where they are sliced: ``grey[z0:z1, y0:y1, x0:x1]``."""
+    """Grey values of an open file, read and checked where they are sliced: ``grey[z0:z1, y, x]``.
 
-    array: EMArray
-    resolution: Triple
+    The only way to grey values: ``read`` takes all sections at once, others take a few at a time.
+    Type and absent blocks are checked when it is made, NaN and infinity in each part that is read,
+    and whether all is constant when the last of the sections start…stop has been read.
 
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(D, H, W)."""
-        return self.array.shape
+    Attributes:
+        shape: (D, H, W).
+        dtype: uint8 or uint16 as in the file, or float32 where the file has floats.
+        resolution: nm (z, y, x).
+    """
 
-    @property
-    def dtype(self) -> np.dtype:
-        """Of the voxels in the file."""
-        return self.array.dtype
+    def __init__(self, array: EMArray, resolution: Triple, start: int, stop: int) -> None:
+        floats = array.dtype.kind == "f"
+        if array.dtype not in (np.uint8, np.uint16) and not floats:
+            raise DataError(
+                f"{array.name} is {array.dtype}",
+                where=array.path,
+                expected="grey values as uint8, uint16 or floats",
+                fix="convert it, or name the array of the grey values",
+            )
+        array.check(start, stop)
+        self.array, self.resolution, self.shape = array, resolution, array.shape
+        self.dtype = np.dtype(np.float32) if floats else array.dtype
+        self._sections, self._unseen = (start, stop), set(range(start, stop))
+        self._low, self._high = np.inf, -np.inf
 
     def __getitem__(self, box: int | slice | tuple) -> np.ndarray:
         first, *rest = box if isinstance(box, tuple) else (box,)
         if isinstance(first, slice):
             start, stop, _ = first.indices(self.shape[0])
-            return self.array.load(start, stop)[(slice(None), *rest)]
-        return self.array.load(first, first + 1)[(0, *rest)]
+            return self._load(start, stop)[(slice(None), *rest)]
+        return self._load(first, first + 1)[(0, *rest)]
+
+    def _load(self, start: int, stop: int) -> np.ndarray:
+        part, array = self.array.load(start, stop), self.array
+        if self.dtype.kind == "f":
+            with np.errstate(over="ignore"):  # found below
+                part = part.astype(np.float32, copy=False)
+            if not np.isfinite(part).all():
+                raise DataError(
+                    f"{array.name} has values that are NaN or infinite",
+                    where=array.path,
+                    expected="finite grey values",
+                    fix="replace these voxels",
+                )
+        if self._unseen:
+            self._unseen.difference_update(range(start, stop))
+            self._low, self._high = min(self._low, part.min()), max(self._high, part.max())
+            if not self._unseen and self._low == self._high:
+                a, b = self._sections
+                raise DataError(
+                    f"sections {a}–{b - 1} are constant (every grey value is {self._low})",
+                    where=array.path,
+                    expected="an image",
+                    fix="check that the file was written completely",
+                )
+        return part
 
 
 @contextmanager
 def open_grey(
     path: str | Path, raw_key: str | None = None, resolution: Triple | None = None
 ) -> Iterator[Grey]:
-    """Grey values of a volume that need not fit into memory; arguments and errors as in ``read``,
-    but voxels are checked by nobody."""
+    """Grey values of a volume that need not fit into memory; arguments, checks and errors are those
+    of ``read``, those of the values where they are read."""
+    given = None if resolution is None else _given(resolution)
     with _open(Path(path), "raw", raw_key, None) as grey:
-        _range(None, grey)
-        yield Grey(grey, _resolution(grey, None if resolution is None else _given(resolution)))
+        yield Grey(grey, _resolution(grey, given), *_range(None, grey))
 
 
 def n_sections(path: str | Path, raw_key: str | None = None) -> int:
@@ -227,38 +267,14 @@ def _range(sections: slice | None, grey: EMArray) -> tuple[int, int]:
     return start, stop
 
 
-def _grey(grey: EMArray, start: int, stop: int, more: int) -> np.ndarray:
-    """The grey values, checked; ``more`` bytes a voxel are needed beside them."""
-    if grey.dtype not in (np.uint8, np.uint16) and grey.dtype.kind != "f":
-        raise DataError(
-            f"{grey.name} is {grey.dtype}",
-            where=grey.path,
-            expected="grey values as uint8, uint16 or floats",
-            fix="convert it, or name the array of the grey values",
-        )
-    size = max(grey.dtype.itemsize, 4 if grey.dtype.kind == "f" else 1)
-    needed = (stop - start) * grey.shape[1] * grey.shape[2] * (size + more)
-    what = f"sections {start}–{stop - 1} of {grey.name}"
-    check_memory(what, needed, grey.path, "read fewer sections at a time")
-    raw = grey.load(start, stop)
-    if raw.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # found below
-            raw = raw.astype(np.float32, copy=False)
-        if not np.isfinite(raw).all():
-            raise DataError(
-                f"{grey.name} has values that are NaN or infinite",
-                where=grey.path,
-                expected="finite grey values",
-                fix="replace these voxels",
-            )
-    if raw.min() == raw.max():
-        raise DataError(
-            f"sections {start}–{stop - 1} are constant (every grey value is {raw.flat[0]})",
-            where=grey.path,
-            expected="an image",
-            fix="check that the file was written completely",
-        )
-    return raw
+def _whole(grey: Grey, start: int, stop: int, more: int) -> np.ndarray:
+    """All of these grey values; ``more`` bytes a voxel are needed beside them."""
+    array = grey.array
+    size = max(array.dtype.itemsize, grey.dtype.itemsize)
+    needed = (stop - start) * array.shape[1] * array.shape[2] * (size + more)
+    what = f"sections {start}–{stop - 1} of {array.name}"
+    check_memory(what, needed, array.path, "read fewer sections at a time")
+    return grey[start:stop]
 
 
 def _resolution(grey: EMArray, given: Triple | None) -> Triple:

@@ -8,6 +8,7 @@ not believed before they are compared with the bytes that it holds.
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,8 +34,22 @@ UNITS = {
 }
 
 
+# What h5py says of files that are whole, and what to do: downloading them again would not help.
+NOT_DAMAGED = {
+    "unable to lock file": (
+        "another program has it open for writing",
+        "close it in the other program; if none has it open, its disk knows no locks: set the "
+        "environment variable HDF5_USE_FILE_LOCKING=FALSE",
+    ),
+    "already open for": (
+        "it was not closed properly, or another program is writing it",
+        "close it in the other program; if none has it open, run `h5clear -s {path}` (of HDF5)",
+    ),
+}
+
+
 class AbsentBlocks(UserWarning):
-    """Blocks of a Zarr or N5 array are not in its folder: left out as empty, or lost."""
+    """Blocks of an array of labels are not in its file: left out as unlabelled, or lost."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +63,7 @@ class EMArray:
         dtype: as declared.
         load: sections start…stop as an array of native byte order.
         stored: bytes that the array takes in the file, or at least enough of them; None if unknown.
+        check: DataError or AbsentBlocks if blocks of sections start…stop are not in the file.
         block: bytes of one compressed block when unpacked, 0 without blocks.
         resolution: nm (z, y, x), None if the file does not say.
         offset: nm (z, y, x) of the first voxel, None if the file does not say.
@@ -59,6 +75,7 @@ class EMArray:
     dtype: np.dtype
     load: Callable[[int, int], np.ndarray]
     stored: int | None
+    check: Callable[[int, int], None] = lambda start, stop: None
     block: int = 0
     resolution: Triple | None = None
     offset: Triple | None = None
@@ -113,11 +130,19 @@ def readable(path: Path, kind: str, fix: str = "") -> Iterator[None]:
         raise
     except Exception as error:
         what = str(error)[:500] or type(error).__name__
+        for words, (reason, remedy) in NOT_DAMAGED.items():
+            if words in what:
+                raise DataError(
+                    f"the file cannot be opened: {reason}",
+                    where=path,
+                    expected=f"a {kind} file that is closed",
+                    fix=remedy.format(path=shlex.quote(str(path))),
+                ) from error
         raise DataError(
             f"the file cannot be read as {kind} ({what})",
             where=path,
             expected=f"a complete {kind} file",
-            fix=fix or "download it again and compare its checksum",
+            fix=fix or "copy or download it again and compare its checksum",
         ) from error
 
 

@@ -9,6 +9,8 @@ attributes ``resolution`` and ``offset`` (nm; z y x, but x y z in N5, as its too
 from __future__ import annotations
 
 import math
+import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -51,7 +53,7 @@ def open_array(
         other: name of the array of the other role, if it lies in the same file and is known.
 
     Warns:
-        AbsentBlocks: in ``load``, where blocks of the grey values are not in a Zarr or N5 folder.
+        AbsentBlocks: in ``check``, as ``_check_blocks`` says.
 
     Raises:
         DataError: not such a file, damaged, or no array, or none that is the only candidate.
@@ -180,17 +182,13 @@ def _describe(array: Any, name: str, role: str, root: Any, path: Path, kind: str
     def load(start: int, stop: int) -> np.ndarray:
         with readable(path, kind):
             if isinstance(array, zarr.Array):
-                absent = _check_blocks(array, leading, start, stop)
-                # Labels are sparse; grey values that are absent are rather lost than black.
-                if absent and role == "raw":
-                    warnings.warn(
-                        f"{path}: {absent} blocks of {name} are absent and read as 0",
-                        AbsentBlocks,
-                        stacklevel=2,
-                    )
+                _check_whole(array, leading, start, stop)
                 return _by_slabs(array, leading, start, stop)
             part = array[(*leading, slice(start, stop))]
             return np.ascontiguousarray(part, dtype=array.dtype.newbyteorder("="))
+
+    def check(start: int, stop: int) -> None:
+        _check_blocks(array, name, role, path, kind, start, stop)
 
     resolution, offset = _grid(array, name, root, path, kind)
     return EMArray(
@@ -200,6 +198,7 @@ def _describe(array: Any, name: str, role: str, root: Any, path: Path, kind: str
         dtype=array.dtype.newbyteorder("="),
         load=load,
         stored=_stored(array, path),
+        check=check,
         block=math.prod(array.chunks) * array.dtype.itemsize if array.chunks else 0,
         resolution=resolution,
         offset=offset,
@@ -222,26 +221,93 @@ def _by_slabs(array: zarr.Array, leading: tuple[int, ...], start: int, stop: int
     return sections
 
 
-def _check_blocks(array: zarr.Array, leading: tuple[int, ...], start: int, stop: int) -> int:
-    """The number of absent blocks of sections start…stop; ValueError if one is cut off.
+def _check_blocks(
+    array: Any, name: str, role: str, path: Path, kind: str, start: int, stop: int
+) -> None:
+    """Refuse or name blocks of sections start…stop that are not in the file; none is read.
 
-    Blosc itself reads on behind a block that is cut off.
+    Zarr, N5 and HDF5 allow it: the voxels of such a block have the fill value. But nothing in the
+    file tells a block that was left out because it is empty from one that was never copied or
+    written. So grey values must be whole (who has black blocks writes them). Labels may be sparse,
+    0 is unlabelled: their absent blocks are a warning, unless it is all of them, or the fill value
+    is not 0. Blocks that lie as the other ``dimension_separator`` says are not found either.
     """
+    with readable(path, kind):
+        absent, total = _absent(array, start, stop)
+        separator = _other_separator(array, path) if absent else ""
+    if not absent:
+        return
+    what = f"{len(absent)} of {total} blocks of {name} are absent: {', '.join(absent[:3])}"
+    what += ", … (z.y.x)" if len(absent) > 3 else " (z.y.x)"
+    expected, fix = "all blocks", "copy or download it again"
+    fill = array.fillvalue if isinstance(array, h5py.Dataset) else array.fill_value
+    if separator:
+        layout = {"/": "nested folders (0/0/0)", ".": "one folder (0.0.0)"}[separator]
+        what += f"; there are blocks in {layout}, which its .zarray does not say"
+        fix = f'write "dimension_separator": "{separator}" into {path / array.path / ".zarray"}'
+    elif role == "raw":
+        fix += "; if these voxels are black, write them too (in Zarr: write_empty_chunks=True)"
+    elif len(absent) == total:
+        fix += ", or label something"
+    elif fill != 0:
+        what += f", and stand for the label {fill}"
+        expected = "all blocks, or a fill value of 0 (unlabelled)"
+    else:
+        warnings.warn(f"{path}: {what}, and read as unlabelled", AbsentBlocks, stacklevel=4)
+        return
+    raise DataError(what, where=path, expected=expected, fix=fix)
+
+
+def _absent(array: Any, start: int, stop: int) -> tuple[list[str], int]:
+    """Absent blocks of sections start…stop as z.y.x, and how many there should be of all."""
+    if not array.chunks:  # HDF5 in one piece, which has no place in the file until it is written
+        return ([] if array.id.get_storage_size() else ["0.0.0"]), 1
+    sizes = array.chunks[-3:]
+    counts = [-(-n // size) for n, size in zip(array.shape[-3:], sizes, strict=True)]
+    rows = range(start // sizes[0], (stop - 1) // sizes[0] + 1)
+    blocks = [(z, y, x) for z in rows for y, x in np.ndindex(*counts[1:])]
+    if isinstance(array, h5py.Dataset):
+        found: set[tuple[int, ...]] = set()
+        array.id.chunk_iter(
+            lambda chunk: found.add(
+                tuple(at // size for at, size in zip(chunk.chunk_offset[-3:], sizes, strict=True))
+            )
+        )
+        absent = [block for block in blocks if block not in found]
+    else:
+        leading = (0,) * (array.ndim - 3)
+        keys, key = array.chunk_store, array._chunk_key
+        absent = [block for block in blocks if key((*leading, *block)) not in keys]
+    return [".".join(map(str, block)) for block in absent], len(blocks)
+
+
+def _other_separator(array: Any, path: Path) -> str:
+    """The ``dimension_separator`` of blocks that lie otherwise than .zarray says, else empty."""
+    if isinstance(array, h5py.Dataset) or isinstance(array.store, zarr.N5Store):
+        return ""
+    flat = array._dimension_separator != "/"
+    other = re.compile(r"\d+" if flat else r"\d+(\.\d+)+")
+    with os.scandir(path / array.path) as entries:
+        found = any(e.is_dir() == flat and other.fullmatch(e.name) for e in entries)
+    return ("/" if flat else ".") if found else ""
+
+
+def _check_whole(array: zarr.Array, leading: tuple[int, ...], start: int, stop: int) -> None:
+    """ValueError if a block of sections start…stop is cut off: Blosc itself reads on behind it."""
     wrapped = isinstance(array.store, zarr.N5Store)
     codec = array.compressor._compressor if wrapped else array.compressor
     head = 4 + 4 * array.ndim if wrapped else 0
+    if not isinstance(codec, numcodecs.Blosc):
+        return
     depth = array.chunks[-3]
     counts = array.cdata_shape
-    absent = 0
     for z in range(start // depth, (stop - 1) // depth + 1):
         for y, x in np.ndindex(*counts[-2:]):
             block = array.chunk_store.get(array._chunk_key((*leading, z, y, x)))
-            absent += block is None
-            if block is not None and isinstance(codec, numcodecs.Blosc):
+            if block is not None:
                 length = int.from_bytes(block[head + 12 : head + 16], "little")
                 if len(block) - head != length:
                     raise ValueError(f"block {z}, {y}, {x} of {array.path} is cut off")
-    return absent
 
 
 def _stored(array: Any, path: Path) -> int:

@@ -110,9 +110,9 @@ def _verify_em(case: Case, info: DatasetInfo, problems: list[Problem]) -> None:
                 em_training_range(info.name, volume.n_sections)
         for warning in caught:
             if issubclass(warning.category, AbsentBlocks):
-                what = str(warning.message).removeprefix(f"{case.image}: ")
-                fix = "copy or download it again"
-                problems.append(Problem(str(case.image), what, "all blocks", fix))
+                what = str(warning.message).removeprefix(f"{case.label}: ")
+                fix = "copy or download it again, if there are labels missing"
+                problems.append(Problem(str(case.label), what, "all blocks", fix))
 
 
 def _verify_case(case: Case, info: DatasetInfo, problems: list[Problem]) -> Facts:
