@@ -61,9 +61,9 @@ _HOW_TO_READ = (
 )
 _BACKGROUND = (
     "Measured Dice is the foreground mean. The released code's metric also averages the "
-    "background, whose Dice is the highest, so that a gap is rather too small than too large; the "
-    "gap of the protocol as_released is by that metric. Which of the two the reported numbers are "
-    "is not stated."
+    "background, whose Dice is usually the highest, so that a gap is rather too small than too "
+    "large; the gap of the protocol as_released is by that metric. Which of the two the reported "
+    "numbers are is not stated."
 )
 _PHANTOMS = (
     "Rows marked phantom were measured on generated volumes: they show that every stage runs, and "

@@ -78,8 +78,8 @@ def unlabelled(found: Iterable[tuple[str, float]]) -> str:
     )
     return (
         "Sections that pretraining reads beyond those that fine-tuning has labels of: "
-        f"{told}. Where there are none, pretraining sees nothing new and a null is so by "
-        "construction; where there are few, nearly so."
+        f"{told}. Where there are none, pretraining reads nothing that fine-tuning does not, so a "
+        "null is by construction; where there are few, nearly so."
     )
 
 
