@@ -28,8 +28,8 @@ DEFAULT = Variant("default")
 AS_RELEASED = Variant(
     "protocol as_released",
     protocol="as_released",
-    note="the rows that are options together, with the released schedules, augmentation and "
-    "alignment target; network, sizes, lengths and learning rates are those of the profile",
+    note="the rows that are options together, with schedules, augmentation and alignment target "
+    "of its own; network, sizes, lengths and learning rates are those of the profile",
 )
 
 
