@@ -347,7 +347,7 @@ def test_a_published_segmentation_stands_below_the_table_by_every_metric() -> No
 
 def test_the_readme_says_of_the_published_neurons_what_each_metric_says() -> None:
     text = (paths.ROOT / "README.md").read_text(encoding="utf-8")
-    said = re.search(r"By plain VOI those of 100 % are better .*? that one is better than ours", text)
+    said = re.search(r"By plain VOI those of 100 % are .*? that one is better than ours", text)
     assert said and "adapted Rand and with CREMI's border mask" in said.group()
     for name, place in (("VOI", "better"), ("ARAND", "worse"), ("border-masked VOI", "worse"),
                         ("border-masked ARAND", "worse")):  # fmt: skip
