@@ -25,7 +25,12 @@ FRACTIONS = (0.01, 0.1, 1.0)
 
 DEFAULT = Variant("default")
 #: The whole protocol, which also changes schedules, augmentation and the alignment target.
-AS_RELEASED = Variant("as_released, everything at once", protocol="as_released")
+AS_RELEASED = Variant(
+    "protocol as_released",
+    protocol="as_released",
+    note="the rows that are options together, with schedules, augmentation and alignment target "
+    "of its own; network, sizes, lengths and learning rates are those of the profile",
+)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from gtgm.gains import gains
 from gtgm.methods import METHODS
 from gtgm.results import Result
 from gtgm.statistics import BASELINE
+from gtgm.words import unlabelled
 
 METHOD = "gtgm"
 
@@ -36,6 +37,8 @@ def across_figures(
     found: dict[str, tuple[str, str, Callable[[], Figure]]] = {}
     if compared := gains(results, METHOD):
         caption = f"{names}: paired differences on every dataset, with 95 % intervals over draws."
+        em = {(gain.dataset, gain.fraction) for gain in compared if gain.post}
+        caption += f" {unlabelled(em)}" if em else ""
         found[f"gains-{METHOD}"] = caption, "", partial(gain_forest, compared)
     try:
         kept = find_figure_data(folder, EXAMPLES)

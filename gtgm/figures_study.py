@@ -21,6 +21,7 @@ from matplotlib.ticker import NullLocator
 from gtgm import paths
 from gtgm.changed import changed_frame
 from gtgm.datasets import registry
+from gtgm.deviations import AS_RELEASED
 from gtgm.errors import ResultError
 from gtgm.figures import _in_style, save_figure
 from gtgm.figures_variants import variant_differences
@@ -79,8 +80,10 @@ def study_figures(
         )
     changed = changed_frame(results, dataset, fraction, setting=setting)
     if not changed.empty:
+        many = AS_RELEASED.label in set(changed["label"])
         found[f"choices-{dataset}"] = (
-            f"{compared}: GTGM with one choice changed at a time.",
+            f"{compared}: GTGM with one choice changed at a time"
+            + (f", and with many together ({AS_RELEASED.label})." if many else "."),
             partial(variant_differences, changed, compared),
         )
     return found

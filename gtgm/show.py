@@ -22,10 +22,11 @@ def show_neurons(result: Result) -> None:
     print(
         f"{result.id}  ({result.source} data, {result.wall_seconds:.0f} s)\n"
         f"Test sections {first}–{last - 1}; VOI in bits; lower is better in every column.\n"
-        "masked: VOI without what lies within 25 nm of a boundary between neurons."
+        "*: without what lies within 25 nm of a boundary between neurons."
     )
-    columns = ("voi_sum", "voi_split", "voi_merge", "arand", "voi_sum_border_masked")
-    titles = ("VOI", "split", "merge", "ARAND", "masked")
+    columns = ("voi_sum", "voi_split", "voi_merge", "arand", "voi_sum_border_masked",
+               "arand_border_masked")  # fmt: skip
+    titles = ("VOI", "split", "merge", "ARAND", "VOI*", "ARAND*")
     print(f"  {'':<24}" + "".join(f"{title:>8}" for title in titles))
     for name in dict.fromkeys(row["class"] for row in result.metrics):
         scores = {row["metric"]: row["value"] for row in result.metrics if row["class"] == name}

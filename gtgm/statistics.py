@@ -87,6 +87,8 @@ class Comparison:
         p: two-sided sign-flip permutation test of the mean difference, over all sign patterns
             (Fisher 1935); None for one pair.
         p_corrected: the same, corrected for the family that it was compared in (:func:`holm`).
+        reachable: what ``p_corrected`` would be if every comparison of the family had the smallest
+            p that its pairs can reach: no outcome gives a smaller one.
     """
 
     method: str
@@ -96,6 +98,7 @@ class Comparison:
     left_out: int
     p: float | None
     p_corrected: float | None = None
+    reachable: float | None = None
 
     @property
     def n(self) -> int:
@@ -297,10 +300,15 @@ def compare_all(
 
 
 def correct(family: Sequence[Comparison]) -> list[Comparison]:
-    """The comparisons with ``p_corrected`` for this family; those without p do not count in it."""
+    """The comparisons with ``p_corrected`` and ``reachable`` for this family; those without p do
+    not count in it."""
     tested = [comparison for comparison in family if comparison.p is not None]
     corrected = iter(holm([comparison.p for comparison in tested]))
-    return [c if c.p is None else replace(c, p_corrected=next(corrected)) for c in family]
+    reachable = iter(holm([comparison.smallest_p for comparison in tested]))
+    return [
+        c if c.p is None else replace(c, p_corrected=next(corrected), reachable=next(reachable))
+        for c in family
+    ]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -28,11 +28,12 @@ _TITLES = {
     "difference": "difference to random",
     "border_masked": "border-masked VOI",
     "arand": "ARAND",
+    "arand_border_masked": "border-masked ARAND",
     "reported": "reported",
     "gap": "gap",
     "command": "command",
 }
-_ONLY_EM = ("post", "border_masked", "arand")
+_ONLY_EM = ("post", "border_masked", "arand", "arand_border_masked")
 _LATEX = {"−": "$-$", "±": "$\\pm$", "×": "$\\times$", "≤": "$\\leq$"}
 
 
@@ -185,7 +186,7 @@ class Table:
         }
         if self.modality == "EM":
             cells["post"] = (row["post"] or NOTHING).replace("_", " ")
-            for metric in ("border_masked", "arand"):
+            for metric in _ONLY_EM[1:]:
                 cells[metric] = _value(row[metric], None, digits)
         return cells
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from gtgm.datasets import registry
+from gtgm.datasets.splits import em_unlabelled
 from gtgm.label_curves import Saving
 from gtgm.markup import NOTHING
 from gtgm.statistics import Comparison
@@ -12,9 +14,8 @@ from gtgm.statistics import Comparison
 LEVEL = 0.05
 SHOWN = "shown"
 OPPOSITE = "the opposite is shown"
-HINT = "a hint, not shown"
-OPPOSITE_HINT = "a hint of the opposite, not shown"
 NOT_SHOWN = "not shown"
+CANNOT = "cannot be decided: too few pairs"
 NOT_CONFIRMED = "not confirmed: one fold only"
 NOT_MEASURED = "not measured"
 
@@ -23,7 +24,9 @@ def verdict(confirming: Comparison | None, both: Comparison | None, better: int 
     """What may be said of a difference.
 
     It is shown if the 95 % interval on the confirming fold excludes zero and the corrected exact
-    test over all pairs gives p ≤ 0.05, on the same side; one of the two alone is a hint.
+    test over all pairs gives p ≤ 0.05, on the same side. One of the two alone shows nothing: among
+    several questions chance alone brings it about. Where the pairs are too few for an interval,
+    or for the test to give p ≤ 0.05 whatever they say, nothing can be decided.
 
     Args:
         confirming: on the fold that no setting was chosen on; None if it was not measured.
@@ -34,21 +37,50 @@ def verdict(confirming: Comparison | None, both: Comparison | None, better: int 
         return NOT_MEASURED
     if confirming is None:
         return NOT_CONFIRMED
+    if confirming.low is None or not is_decidable(both):
+        return CANNOT
     interval = _side(confirming)
-    test = _sign(both.mean) if both.p_corrected is not None and both.p_corrected <= LEVEL else 0
-    if not (interval or test) or interval * test < 0:
+    tested = both.p_corrected is not None and both.p_corrected <= LEVEL
+    if not tested or interval * both.mean <= 0:
         return NOT_SHOWN
-    if interval * test == 0:
-        return HINT if (interval or test) == better else OPPOSITE_HINT
     return SHOWN if interval == better else OPPOSITE
+
+
+def is_decidable(comparison: Comparison) -> bool:
+    """Whether so many pairs can reach p ≤ 0.05 in the corrected exact test."""
+    reachable = comparison.reachable
+    return (comparison.smallest_p if reachable is None else reachable) <= LEVEL
 
 
 def verdict_of_one(confirming: Comparison | None, better: int = 1) -> str:
     """What may be said of one comparison that was chosen beforehand: its interval decides."""
     if confirming is None:
         return NOT_CONFIRMED
+    if confirming.low is None:
+        return CANNOT
     side = _side(confirming)
     return NOT_SHOWN if not side else SHOWN if side == better else OPPOSITE
+
+
+def unlabelled(found: Iterable[tuple[str, float]]) -> str:
+    """What EM pretraining can add: sections that it reads and fine-tuning has no labels of.
+
+    Args:
+        found: EM datasets and label fractions, of the protocol ``corrected``.
+    """
+    counts: dict[str, dict[str, int]] = {}
+    for name, fraction in sorted(set(found)):
+        title = registry.get(name).title
+        counts.setdefault(title, {})[percent(fraction)] = em_unlabelled(name, fraction)
+    told = "; ".join(
+        f"{title}: {listed(f'{count} at {share}' for share, count in shares.items())}"
+        for title, shares in counts.items()
+    )
+    return (
+        "Sections that pretraining reads beyond those that fine-tuning has labels of: "
+        f"{told}. Where there are none, pretraining reads nothing that fine-tuning does not, so a "
+        "null is by construction; where there are few, nearly so."
+    )
 
 
 def signed(value: float, digits: int = 2) -> str:
@@ -75,6 +107,11 @@ def in_words(comparison: Comparison, factor: float = 100, unit: str = "points") 
         return f"{mean} (1 pair, so no interval)"
     low, high = (signed(factor * end, digits) for end in (comparison.low, comparison.high))
     return f"{mean} ({comparison.n} pairs, 95 % interval {low} to {high})"
+
+
+def excluded_above(comparison: Comparison, factor: float = 100) -> str:
+    """The upper end of the interval, rounded up: larger gains are excluded by it."""
+    return f"{math.ceil(round(factor * comparison.high * 100, 6)) / 100:.2f}".replace("-", "−")
 
 
 def p_value(p: float | None) -> str:
@@ -118,7 +155,3 @@ def _side(comparison: Comparison) -> int:
     if comparison.low is None:
         return 0
     return 1 if comparison.low > 0 else -1 if comparison.high < 0 else 0
-
-
-def _sign(value: float) -> int:
-    return (value > 0) - (value < 0)

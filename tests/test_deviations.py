@@ -107,7 +107,7 @@ def test_each_row_alone_against_its_own_reference(runs, phantoms):
         last: (DEFAULT.label, -0.01),
         five: (last, 0.04),
     }
-    # Everything at once: sigmoid, last weights, chosen checkpoint, and the protocol itself.
+    # The whole protocol: sigmoid, last weights, chosen checkpoint, and the protocol itself.
     assert released == (DEFAULT.label, pytest.approx(-0.02 - 0.01 + 0.04 - 0.3))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gtgm.errors import DataError
-from gtgm.neurons.metrics import neuron_scores, voi
+from gtgm.neurons.metrics import neuron_scores, voi, without_borders
 from gtgm.neurons.published import assign_nearest, read_published, score_published
 
 
@@ -45,6 +45,16 @@ def test_the_three_ways_differ_in_the_unassigned_voxels_alone(holes):
     whole = np.where(segmentation == 0, 60, segmentation)
     everywhere = score_published(whole, truth)
     assert everywhere["as it is"] == everywhere["nearest segment"] == everywhere["assigned voxels"]
+
+
+def test_each_way_is_scored_with_the_border_mask_too(holes):
+    segmentation, truth = holes
+    scores = score_published(segmentation, truth, resolution=(30, 30, 30))
+    inside = neuron_scores(segmentation, without_borders(truth, (30, 30, 30)))
+    for metric, value in inside.items():
+        assert scores["as it is"][f"{metric}_border_masked"] == pytest.approx(value)
+    assert scores["as it is"]["arand_border_masked"] > 0
+    assert scores["assigned voxels"]["arand_border_masked"] == 0
 
 
 def test_another_label_may_mean_unassigned(holes):
@@ -127,3 +137,8 @@ def test_the_published_flood_filling_segmentation_gets_its_known_scores(shared_d
     scores = score_published(published, truth, sections=slice(140, 170))
     known = {"as it is": 1.28, "nearest segment": 1.20, "assigned voxels": 0.56}
     assert {name: round(row["voi_sum"], 2) for name, row in scores.items()} == known
+    scores = score_published(published, truth, 0, slice(140, 170), (10, 10, 10))
+    masked = {"as it is": (0.472, 0.028), "nearest segment": (0.385, 0.023)}
+    for name, expected in masked.items():
+        found = [scores[name][f"{m}_border_masked"] for m in ("voi_sum", "arand")]
+        assert found == pytest.approx(expected, abs=1e-3)

@@ -20,7 +20,7 @@ from gtgm.errors import DataError, SettingsError, WeightsError
 from gtgm.figure_data import read_figure_data
 from gtgm.inference import segment_file
 from gtgm.models.segmenter import build_segmenter
-from gtgm.neurons.metrics import neuron_scores
+from gtgm.neurons.metrics import neuron_scores, without_borders
 from gtgm.neurons.segment_file import segment_em_file
 from gtgm.paths import sha256
 from gtgm.pretrain import hold_out
@@ -327,6 +327,9 @@ def test_a_published_segmentation_is_scored_like_ours(phantoms, tmp_path, capsys
     expected = neuron_scores(segmentation[part], volume.labels[part])["voi_sum"]
     assert result.summary["as it is/voi_sum"] == pytest.approx(expected)
     assert result.summary["assigned voxels/voi_sum"] == pytest.approx(0)
+    truth = without_borders(volume.labels[part], volume.resolution)
+    masked = neuron_scores(segmentation[part], truth)["arand"]
+    assert result.summary["as it is/arand_border_masked"] == pytest.approx(masked)
     command = ["evaluate", "CREMI_A", "--segmentation", str(tmp_path / "theirs.npz")]
     assert main([*command, "--profile", "tiny", "--runs", str(phantoms)]) == 0
     shown = capsys.readouterr().out

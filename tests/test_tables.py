@@ -185,6 +185,19 @@ def test_protocols_and_backbones_never_share_a_row() -> None:
     assert list(frame["measured"].dropna()) == pytest.approx([50, 90, 10, 30])
 
 
+def test_what_is_as_released_is_beside_the_reported_number_by_the_released_metric() -> None:
+    both = {"dice": 0.5, "dice_with_background": 0.66}
+    results = [run("gtgm", summary=both, protocol="as_released", id="r"), run("gtgm", summary=both)]
+    table = build_table("MRI", results)
+    rows = [row for row in rows_of(table, "Task04_Hippocampus", 0.01) if row["method"] == "gtgm"]
+    assert [row["measured"] for row in rows] == pytest.approx([50, 50])
+    assert [row["gap"] for row in rows] == pytest.approx([50 - 53.41, 66 - 53.41])
+    assert any("gap of the protocol as_released is by that metric" in note for note in table.notes)
+    (row,) = [r for r in rows_of(build_table("MRI", [run("gtgm", 0.5, protocol="as_released")]),
+                                 "Task04_Hippocampus", 0.01) if r["method"] == "gtgm"]  # fmt: skip
+    assert math.isnan(row["gap"])
+
+
 def test_an_older_run_of_the_same_cell_is_named_not_averaged() -> None:
     results = [run("gtgm", 0.1, id="old", started="2024-01-01T00:00:00"),
                run("gtgm", 0.9, id="new", started="2025-01-01T00:00:00")]  # fmt: skip
@@ -296,17 +309,57 @@ def test_em_has_a_row_for_each_post_processing_and_datasets_beyond_the_paper() -
     assert "FIB25" not in set(build_table("EM", []).frame["dataset"])
 
 
-def test_a_published_segmentation_stands_below_the_table() -> None:
-    published = run(
+def published(**scores: tuple[float, float, float, float]) -> Result:
+    """A published segmentation with VOI, ARAND, and both with border mask, by way of scoring."""
+    names = ("voi_sum", "arand", "voi_sum_border_masked", "arand_border_masked")
+    return run(
         "published",
         dataset="FIB25",
         stage="neurons",
         settings={"name": "FFN", "remark": "Trained elsewhere.", "sections": [140, 170]},
-        metrics=[{"case": "FIB25", "class": "as it is", "metric": "voi_sum", "value": 1.2821}],
-    )
-    notes = build_table("EM", [published]).notes
-    (note,) = (n for n in notes if n.startswith("FFN"))
-    assert "140–169 of FIB-25: as it is: 1.28. Trained elsewhere." in note
+        metrics=[{"case": "FIB25", "class": way.replace("_", " "), "metric": metric, "value": value}
+                 for way, values in scores.items()
+                 for metric, value in zip(names, values, strict=True)],
+    )  # fmt: skip
+
+
+def test_a_published_segmentation_stands_below_the_table_by_every_metric() -> None:
+    theirs = published(as_it_is=(1.28, 0.07, 0.47, 0.03), nearest_segment=(1.2, 0.06, 0.39, 0.02))
+    ours = {"voi_sum": 1.1, "arand": 0.14, "voi_sum_border_masked": 0.42,
+            "arand_border_masked": 0.03}  # fmt: skip
+    worse = {metric: value + 1 for metric, value in ours.items()}
+    results = [neurons("random", "FIB25", waterz=ours, multicut=worse), theirs]
+    table = build_table("EM", results)
+    (note,) = (n for n in table.notes if n.startswith("FFN"))
+    assert "140–169 of FIB-25, lower is better: as it is: VOI 1.280, ARAND 0.070, " in note
+    assert "border-masked VOI 0.390, border-masked ARAND 0.020. " in note
+    for told in ("1.100 in VOI, better than 1.280 and 1.200",
+                 "0.140 in ARAND, worse than 0.070 and 0.060",
+                 "0.420 in border-masked VOI, between 0.470 and 0.390",
+                 "0.030 in border-masked ARAND, equal to one of 0.030 and 0.020"):  # fmt: skip
+        assert told in note
+    assert note.endswith("Trained elsewhere.") and note in readme_table(results)
+    markdown = table.to_markdown()
+    assert "| 0.420 | 0.140 | 0.030 |" in markdown and "| border-masked ARAND |" in markdown
+    (alone,) = (n for n in build_table("EM", [theirs]).notes if n.startswith("FFN"))
+    assert "lowest value" not in alone
+
+
+def test_the_readme_says_of_the_published_neurons_what_each_metric_says() -> None:
+    text = (paths.ROOT / "README.md").read_text(encoding="utf-8")
+    said = re.search(r"By plain VOI those of 100 % are .*? that one is better than ours", text)
+    assert said and "adapted Rand and with CREMI's border mask" in said.group()
+    for name, place in (("VOI", "better"), ("ARAND", "worse"), ("border-masked VOI", "worse"),
+                        ("border-masked ARAND", "worse")):  # fmt: skip
+        assert re.search(rf"\d in {name}, {place} than", text)
+
+
+def test_em_rows_say_how_much_only_pretraining_reads() -> None:
+    notes = build_table("EM", [neurons("gtgm", "CREMI_A", waterz={"voi_sum": 1.5})]).notes
+    (note,) = (n for n in notes if n.startswith("Sections that pretraining reads"))
+    assert "CREMI A: 81 at 10 % and 0 at 75 %" in note and "a null is by construction" in note
+    only_random = [neurons("random", "FIB25", waterz={"voi_sum": 1.5})]
+    assert "Sections that pretraining reads" not in readme_table(only_random)
 
 
 def test_html_is_balanced_and_escaped() -> None:

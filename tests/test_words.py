@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from gtgm import words
 from gtgm.label_curves import Saving
-from gtgm.statistics import Comparison
+from gtgm.statistics import Comparison, correct
 
 TEN = np.linspace(-0.004, 0.004, 10)
 
@@ -23,29 +25,59 @@ def comparison(differences, p_corrected: float | None = None) -> Comparison:
     [
         (0.02, 0.01, words.SHOWN),
         (-0.02, 0.01, words.OPPOSITE),
-        (0.02, 0.06, words.HINT),
+        (0.02, 0.06, words.NOT_SHOWN),
         (0.0, 0.9, words.NOT_SHOWN),
     ],
 )
 def test_a_verdict_needs_the_interval_and_the_test(shift, p, expected) -> None:
     both = comparison(TEN + shift, p)
     assert words.verdict(comparison(TEN[::2] + shift), both) == expected
-    mirrored = {
-        words.SHOWN: words.OPPOSITE,
-        words.OPPOSITE: words.SHOWN,
-        words.HINT: words.OPPOSITE_HINT,
-    }.get(expected, expected)
+    mirrored = {words.SHOWN: words.OPPOSITE, words.OPPOSITE: words.SHOWN}.get(expected, expected)
     assert words.verdict(comparison(TEN[::2] + shift), both, better=-1) == mirrored
 
 
 def test_a_verdict_is_careful_where_the_two_disagree_or_one_is_missing() -> None:
     gain, loss, nothing = comparison(TEN + 0.02, 0.01), comparison(TEN - 0.02, 0.01), TEN[::2]
-    assert words.verdict(comparison(nothing), gain) == words.HINT
+    assert words.verdict(comparison(nothing), gain) == words.NOT_SHOWN
     assert words.verdict(comparison(TEN[::2] + 0.02), loss) == words.NOT_SHOWN
     assert words.verdict(None, gain) == words.NOT_CONFIRMED
     assert words.verdict(None, None) == words.NOT_MEASURED
-    one = comparison([0.1])
-    assert words.verdict(one, one) == words.NOT_SHOWN
+
+
+@pytest.mark.parametrize(
+    ("pairs", "family", "expected"),
+    [
+        (1, 1, words.CANNOT),
+        (4, 1, words.CANNOT),  # 2 of 16 sign patterns: p is 0.125 at least
+        (5, 1, words.CANNOT),  # 2 of 32: 0.0625
+        (6, 1, words.SHOWN),  # 2 of 64: 0.031
+        (6, 2, words.CANNOT),  # corrected for two: 0.0625 at least
+        (7, 2, words.SHOWN),
+    ],
+)
+def test_too_few_pairs_cannot_decide_whatever_they_say(pairs, family, expected) -> None:
+    gains = [comparison(np.linspace(0.02, 0.03, pairs), 2 / 2**pairs)] * family
+    if pairs == 1:
+        gains = [replace(gain, p=None) for gain in gains]
+    both = correct(gains)[0]
+    assert words.verdict(gains[0], both) == expected
+    nothing = correct([comparison(np.linspace(-0.02, 0.02, pairs), 1.0)] * family)[0]
+    silent = words.CANNOT if expected == words.CANNOT else words.NOT_SHOWN
+    assert words.verdict(nothing, nothing) == silent
+    # A fold on which nothing can be confirmed decides nothing, however many pairs there are.
+    assert words.verdict(comparison([0.1]), comparison(TEN + 0.02, 0.01)) == words.CANNOT
+    assert words.verdict_of_one(comparison([0.1])) == words.CANNOT
+
+
+def test_excluded_gains_are_rounded_up() -> None:
+    found = comparison([0.01, 0.02, 0.03])
+    assert found.high == pytest.approx(0.0448414) and words.excluded_above(found) == "4.49"
+    assert words.excluded_above(comparison([-0.01, -0.02, -0.03])) == "0.49"
+
+
+def test_sections_that_only_pretraining_reads_are_counted() -> None:
+    told = words.unlabelled([("CREMI_A", 0.75), ("FIB25", 0.75), ("FIB25", 0.1), ("FIB25", 0.75)])
+    assert "CREMI A: 0 at 75 %; FIB-25: 108 at 10 % and 30 at 75 %." in told
 
 
 def test_a_comparison_chosen_beforehand_is_judged_by_its_interval() -> None:

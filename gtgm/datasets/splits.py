@@ -247,6 +247,18 @@ def em_training_range(
     return _ranges(named, (0, _training_stop(named)), n_sections, total, rule).train
 
 
+def em_unlabelled(name: str, fraction: float) -> int:
+    """Sections that pretraining reads and fine-tuning with this label fraction has no labels of.
+
+    Raises:
+        SettingsError: as ``em_ranges``.
+    """
+    # The ranges of an own volume are taken as they are, however many sections it has.
+    total = _em_rule(name, 10**6, "corrected")[0]
+    labelled = em_ranges(name, fraction, total).train[1]
+    return em_training_range(name, total)[1] - labelled
+
+
 def _is_split(value: Any) -> bool:
     def are_ids(values: Any) -> bool:
         return isinstance(values, list) and bool(values) and all(isinstance(v, str) for v in values)

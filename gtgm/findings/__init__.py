@@ -22,6 +22,7 @@ from gtgm.findings.neurons import neuron_lines
 from gtgm.findings.nnunet import load_nnunet, nnunet_lines
 from gtgm.findings.runs import certainty_lines, run_lines
 from gtgm.findings.study import DATASET, FEWEST
+from gtgm.findings.withdrawn import withdrawn_lines
 from gtgm.results import Result
 from gtgm.statistics import select
 from gtgm.words import percent
@@ -73,6 +74,7 @@ def findings_page(
         "One choice at a time": [*choice_lines(results), *pictures.get("choices", [])],
         "Beside nnU-Net": nnunet_lines(results, benchmarks),
         "Neurons": neuron_lines(results),
+        "Withdrawn": withdrawn_lines(results),
         "What was run": run_lines(runs),
         "What the certainty covers": certainty_lines(runs),
     }

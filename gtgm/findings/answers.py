@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
+from gtgm.datasets import registry
 from gtgm.findings.study import DATASET, FEWEST, TARGETS, compare
+from gtgm.findings.withdrawn import NOT_AGAIN, WITHDRAWN
 from gtgm.label_curves import label_curve
 from gtgm.markup import markdown_table
 from gtgm.methods import METHODS
@@ -14,8 +16,10 @@ from gtgm.statistics import (
     BASELINE,
     CHOOSING,
     CONFIRMING,
+    STUDY,
     TARGET_GAIN,
     Comparison,
+    compare_all,
     correct,
     dice,
     select,
@@ -23,6 +27,7 @@ from gtgm.statistics import (
 from gtgm.words import (
     LEVEL,
     NOT_MEASURED,
+    excluded_above,
     in_words,
     listed,
     p_value,
@@ -37,9 +42,9 @@ from gtgm.words import (
 QUESTIONS = (
     ("Does text help?", "gtgm", "barlow", "the same without text"),
     ("Do the words matter?", "gtgm", "gtgm-shuffled", "the same captions, given to other patches"),
+    # gtgm-metadata asks the same: the metadata of a single dataset are one text for all.
     ("Must the text differ between patches?", "gtgm", "gtgm-none", "one text for all"),
     ("Does the captioner add something?", "gtgm", "gtgm-describe", "what it learned from"),
-    ("Does it take more than metadata?", "gtgm", "gtgm-metadata", "metadata as text"),
     ("Does L_VR help?", "gtgm", "vlp", "the same without L_VR"),
     ("Does GTGM beat a strong method without text?", "gtgm", "pcrlv2", "a baseline of the authors"),
 )  # fmt: skip
@@ -72,17 +77,42 @@ def answer_lines(results: Sequence[Result]) -> list[str]:
     for question, method, other, what in QUESTIONS:
         confirming = compare(results, method, other, CONFIRMING)
         both = overall.get((method, other))
+        said = verdict(confirming, both)
+        if both is None and other in WITHDRAWN:
+            said = NOT_AGAIN
         told = f"{METHODS[method].label} against {METHODS[other].label} ({what})"
         numbers = _numbers(confirming, both) if both else ""
-        lines.append(f"- **{question} {_capital(verdict(confirming, both))}.** {told}{numbers}.")
+        lines.append(f"- **{question} {_capital(said)}.** {told}{numbers}.")
     return [
         *lines,
         "",
         f"All with {percent(FEWEST)} of the labels. *Shown* means: on fold {CONFIRMING}, which no "
         "setting was chosen on, the 95 % interval excludes zero, and over all pairs the exact "
         f"sign-flip test, corrected for the {len(overall)} questions that were measured (Holm), "
-        f"gives p ≤ {LEVEL}. One of the two alone is a *hint*. *Not shown* is not *no effect*: see "
-        "the interval.",
+        f"gives p ≤ {LEVEL}. One of the two alone shows nothing. *Not shown* is not *no effect*: "
+        "see the interval.",
+        *_excluded_lines(results),
+    ]
+
+
+def _excluded_lines(results: Sequence[Result]) -> list[str]:
+    """Which gains over random initialisation the intervals over all pairs leave no room for."""
+    found = {c.method: c for c in compare_all(results, DATASET, FEWEST) if c.high is not None}
+    if not found:
+        return []
+    most = max(found.values(), key=lambda c: c.high)
+    told = f"above {excluded_above(most)} points for every method ({METHODS[most.method].label} "
+    told += "has the highest end)"
+    if own := found.get("gtgm"):
+        told = (f"above {excluded_above(own)} points for {METHODS['gtgm'].label} ({own.n} pairs) "
+                f"and {told}")  # fmt: skip
+    return [
+        "",
+        f"**What is excluded.** By the 95 % intervals over all pairs against "
+        f"{METHODS[BASELINE].label}, each by itself, gains {told} are excluded for these encoders: "
+        f"one per method and fold, on {registry.get(DATASET).title} with {percent(FEWEST)} of the "
+        f"labels, backbone `{STUDY.backbone}`, the recipe and lengths of the settings "
+        f"`{STUDY.profile}`. For other datasets, sizes, lengths or texts, nothing is excluded.",
     ]
 
 

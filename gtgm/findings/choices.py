@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gtgm.changed import changed_frame
-from gtgm.deviations import DEVIATIONS
+from gtgm.deviations import AS_RELEASED, DEVIATIONS
 from gtgm.findings.study import DATASET, FEWEST
 from gtgm.markup import markdown_table
 from gtgm.methods import METHODS
@@ -35,9 +35,9 @@ def choice_lines(results: Sequence[Result]) -> list[str]:
               "changed: Dice (%)", "difference"]  # fmt: skip
     measured = {c.method for c in found}
     notes = [
-        f"{d.variant.label}: {d.note}."
-        for d in DEVIATIONS
-        if d.note and d.variant.label in measured
+        f"{variant.label}: {variant.note}."
+        for variant in (*(d.variant for d in DEVIATIONS), AS_RELEASED)
+        if variant.note and variant.label in measured
     ]
     folds = listed(sorted({fold for c in found for fold, _ in c.units}))
     return [

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gtgm.findings.study import DATASET, FEWEST, FRACTIONS
+from gtgm.findings.withdrawn import NOT_AGAIN, WITHDRAWN
 from gtgm.label_curves import CurvePoint, Saving, label_curve, labels_saved
 from gtgm.markup import NOTHING, markdown_table
 from gtgm.methods import METHODS
 from gtgm.results import Result
-from gtgm.statistics import BASELINE, CHOOSING, CONFIRMING, compare_all
+from gtgm.statistics import BASELINE, CHOOSING, CONFIRMING, Comparison, compare_all
 from gtgm.words import (
+    CANNOT,
     NOT_MEASURED,
     difference,
     factor,
+    is_decidable,
     number,
     p_value,
     percent,
@@ -30,10 +33,10 @@ def fewest_lines(results: Sequence[Result]) -> list[str]:
     ]
     overall = {c.method: c for c in compare_all(results, DATASET, FEWEST)}
     points = {(name, fold): _point(results, name, fold) for name in METHODS for fold in FOLDS}
-    rows, missing = [], []
+    rows, missing, withdrawn = [], [], []
     for name, method in METHODS.items():
         if not any(points[name, fold] for fold in FOLDS):
-            missing.append(method.label)
+            (withdrawn if name in WITHDRAWN else missing).append(method.label)
             continue
         cells = [method.label]
         for fold, comparisons in zip(FOLDS, per_fold, strict=True):
@@ -64,11 +67,15 @@ def fewest_lines(results: Sequence[Result]) -> list[str]:
     if left_out := sum(c.left_out for c in overall.values()):
         note += f" {left_out} runs without a partner are left out of the differences."
     lines = [markdown_table(header, rows, groups=0), "", note]
-    return [*lines, "", f"Not measured: {'; '.join(missing)}."] if missing else lines
+    for why, names in ((NOT_MEASURED, missing), (NOT_AGAIN, withdrawn)):
+        if names:
+            lines += ["", f"{why.capitalize()}: {'; '.join(names)}."]
+    return lines
 
 
 def more_labels_lines(results: Sequence[Result]) -> list[str]:
     """A table of the methods that were measured with more labels, over all pairs."""
+    found = {fraction: compare_all(results, DATASET, fraction) for fraction in FRACTIONS[1:]}
     rows = [
         [
             percent(fraction),
@@ -79,8 +86,8 @@ def more_labels_lines(results: Sequence[Result]) -> list[str]:
             difference(c),
             p_value(c.p_corrected),
         ]
-        for fraction in FRACTIONS[1:]
-        for c in compare_all(results, DATASET, fraction)
+        for fraction, compared in found.items()
+        for c in compared
     ]
     if not rows:
         return [f"{NOT_MEASURED.capitalize()}."]
@@ -89,8 +96,20 @@ def more_labels_lines(results: Sequence[Result]) -> list[str]:
     return [
         markdown_table(header, rows),
         "",
-        "Differences and tests as above, corrected within a label fraction.",
+        "Differences and tests as above, corrected within a label fraction."
+        + _undecidable([c for compared in found.values() for c in compared]),
     ]
+
+
+def _undecidable(found: Sequence[Comparison]) -> str:
+    """A sentence on those that have too few pairs for any outcome of the test to count."""
+    few = [c for c in found if not is_decidable(c)]
+    if not few:
+        return ""
+    return (
+        f" By the test, {len(few)} of these {len(found)} comparisons **{CANNOT}**: before "
+        f"correction, the smallest p that can be reached is {smallest_p(few)}."
+    )
 
 
 def saved_lines(results: Sequence[Result]) -> list[str]:

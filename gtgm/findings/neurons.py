@@ -13,12 +13,12 @@ from gtgm.statistics import BASELINE, STUDY, Comparison, correct
 from gtgm.words import (
     LEVEL,
     NOT_MEASURED,
-    NOT_SHOWN,
-    SHOWN,
     difference,
     p_value,
     percent,
     smallest_p,
+    unlabelled,
+    verdict,
 )
 
 METHOD = "gtgm"
@@ -40,24 +40,27 @@ def neuron_lines(results: Sequence[Result]) -> list[str]:
             f"{c.mean_method:.3f}",
             difference(c, 1, 3),
             p_value(c.p_corrected),
+            verdict(c, c, better=-1),
         ]
         for (dataset, fraction, post), c in found.items()
     ]
     header = ["dataset", "labels", "post-processing", "pairs", f"{METHODS[BASELINE].label}, VOI",
-              f"{METHODS[METHOD].label}, VOI", "difference", "p, corrected"]  # fmt: skip
+              f"{METHODS[METHOD].label}, VOI", "difference", "p, corrected", "verdict"]  # fmt: skip
     lower = sum(c.mean < 0 for c in found.values())
     clear = sum(c.low is not None and (c.low > 0 or c.high < 0) for c in found.values())
-    tested = sum(c.p_corrected is not None and c.p_corrected <= LEVEL for c in found.values())
     return [
         markdown_table(header, rows, groups=2),
         "",
         "VOI split + merge in bits, lower is better. Difference: mean and 95 % interval over "
         "pairs, each a repetition (a draw, with random numbers of its own) on the same training "
         "and test sections. With "
-        f"{METHODS[METHOD].label} it is lower in {lower} of {len(found)} comparisons; the interval "
-        f"excludes zero in {clear} of them, and the exact test, corrected for all of them (Holm), "
-        f"gives p ≤ {LEVEL} in {tested}: **{SHOWN if tested else NOT_SHOWN}**. Before "
-        f"correction, the smallest p that can be reached is {smallest_p(found.values())}.",
+        f"{METHODS[METHOD].label} it is lower in {lower} of {len(found)} comparisons, and the "
+        f"interval excludes zero in {clear} of them. *Shown* needs an interval below zero and "
+        f"p ≤ {LEVEL} in the exact test, corrected for all of these (Holm). Before correction, the "
+        f"smallest p that can be reached is {smallest_p(found.values())}: where it is above "
+        f"{LEVEL}, no outcome could decide.",
+        "",
+        unlabelled((dataset, fraction) for dataset, fraction, _ in found),
     ]
 
 

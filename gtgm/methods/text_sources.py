@@ -23,6 +23,7 @@ DESCRIBE = _method(
     "#117733",
     changes={"text": {"captioner": "describe"}},
 )
+#: On a single dataset this is NONE again: its metadata are one text for all patches.
 METADATA = _method(
     "gtgm-metadata",
     "GTGM, metadata only",

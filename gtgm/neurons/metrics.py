@@ -143,6 +143,23 @@ def neuron_scores(
     }
 
 
+def with_border_mask(
+    segmentation: np.ndarray, truth: np.ndarray, unsure: np.ndarray
+) -> dict[str, float]:
+    """The scores of :func:`neuron_scores`, then each again as ``<score>_border_masked``.
+
+    Args:
+        segmentation, truth: label volumes (D, H, W).
+        unsure: the truth without its borders (:func:`without_borders`). Thin neurites may lie
+            within the mask altogether; if nothing is left, there are no masked scores.
+    """
+    scores = neuron_scores(segmentation, truth)
+    if unsure.any():
+        masked = neuron_scores(segmentation, unsure)
+        scores |= {f"{metric}_border_masked": value for metric, value in masked.items()}
+    return scores
+
+
 def border_mask(
     truth: np.ndarray, resolution: tuple[float, float, float], distance_nm: float = 25.0
 ) -> np.ndarray:

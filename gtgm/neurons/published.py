@@ -18,7 +18,7 @@ from scipy.ndimage import distance_transform_edt
 
 from gtgm.datasets.guard import check_memory, check_regular
 from gtgm.errors import DataError
-from gtgm.neurons.metrics import neuron_scores
+from gtgm.neurons.metrics import with_border_mask, without_borders
 
 #: Method of a result that scores a segmentation which others published.
 PUBLISHED = "published"
@@ -44,9 +44,9 @@ def score_published(
         sections: the sections that are scored. The nearest segment is looked for in the whole
             volume, because it was published as a whole: the score of a section does not depend
             on which others are asked for.
-        resolution: nm per voxel (z, y, x), for what is nearest.
+        resolution: nm per voxel (z, y, x), for what is nearest and for the border mask.
     Returns:
-        The scores of :func:`gtgm.neurons.metrics.neuron_scores` under ``as it is`` (unassigned
+        The scores of :func:`gtgm.neurons.metrics.with_border_mask` under ``as it is`` (unassigned
         voxels are one object), ``nearest segment`` (they are given to it), and ``assigned voxels``
         (they are ignored like unlabelled ones, so the other two are harder).
     Raises:
@@ -61,10 +61,12 @@ def score_published(
         )
     filled = assign_nearest(segmentation, unassigned, resolution)[sections]
     segmentation, truth = segmentation[sections], truth[sections]
+    unsure = without_borders(truth, resolution)
+    assigned = segmentation != unassigned
     return {
-        AS_IS: neuron_scores(segmentation, truth),
-        NEAREST: neuron_scores(filled, truth),
-        ASSIGNED: neuron_scores(segmentation, np.where(segmentation == unassigned, 0, truth)),
+        AS_IS: with_border_mask(segmentation, truth, unsure),
+        NEAREST: with_border_mask(filled, truth, unsure),
+        ASSIGNED: with_border_mask(segmentation, truth * assigned, unsure * assigned),
     }
 
 

@@ -21,7 +21,7 @@ from gtgm.hashing import to_dict
 from gtgm.models.segmenter import build_segmenter, save_segmenter
 from gtgm.neurons import postprocess
 from gtgm.neurons.fragments import is_anisotropic, watershed_fragments
-from gtgm.neurons.metrics import neuron_scores, without_borders
+from gtgm.neurons.metrics import with_border_mask, without_borders
 from gtgm.neurons.segment import predict_affinities
 from gtgm.neurons.settings import NeuronSettings
 from gtgm.neurons.training import patch_for, train_affinities
@@ -164,12 +164,7 @@ def _run_neurons(
     rows, summary = [], {}
     unsure = without_borders(truth, volume.resolution)
     for name, segmentation in segmentations.items():
-        scores = neuron_scores(segmentation, truth)
-        if unsure.any():  # thin neurites may lie within the border mask altogether
-            scores |= {
-                f"{metric}_border_masked": value
-                for metric, value in neuron_scores(segmentation, unsure).items()
-            }
+        scores = with_border_mask(segmentation, truth, unsure)
         rows += [
             {"case": dataset, "class": name, "metric": metric, "value": value}
             for metric, value in scores.items()

@@ -7,13 +7,16 @@ import shlex
 from pathlib import Path
 
 from gtgm.errors import SettingsError
-from gtgm.neurons.metrics import neuron_scores
+from gtgm.neurons.metrics import with_border_mask, without_borders
 from gtgm.neurons.published import PUBLISHED, read_published, score_published
 from gtgm.neurons.run_length import expected_run_length, read_skeletons
 from gtgm.paths import sha256
 from gtgm.results import Result, measure
 from gtgm.stages.record import record
 from gtgm.stages.study import Study
+
+#: What a published segmentation is compared by, each with and without border mask.
+COMPARED = ("voi_sum", "arand")
 
 
 def score_published_file(
@@ -47,7 +50,8 @@ def score_published_file(
         scores = score_published(
             segmentation, volume.labels, sections=slice(*ranges.test), resolution=volume.resolution
         )
-        whole = neuron_scores(segmentation, volume.labels)
+        unsure = without_borders(volume.labels, volume.resolution)
+        whole = with_border_mask(segmentation, volume.labels, unsure)
         if skeletons:
             run = expected_run_length(segmentation, read_skeletons(skeletons), volume.resolution)
             whole |= dataclasses.asdict(run)
@@ -75,5 +79,10 @@ def score_published_file(
         labels=study.label_hashes(dataset, opened.ids),
         n_test=ranges.test[1] - ranges.test[0],
         metrics=rows,
-        summary={f"{kind}/voi_sum": values["voi_sum"] for kind, values in scores.items()},
+        summary={
+            f"{kind}/{metric}": values[metric]
+            for kind, values in scores.items()
+            for metric in (*COMPARED, *(f"{metric}_border_masked" for metric in COMPARED))
+            if metric in values
+        },
     )
