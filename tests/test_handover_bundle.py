@@ -37,7 +37,9 @@ TWO = {
 CT = {"dataset": "Task09_Spleen", "modality": "CT", "channels": ["CT"], "classes": ["spleen"]}
 
 
-def image(path, codes="RAS", channels=1, shape=(20, 18, 14), zooms=(1.0, 0.9, 1.6), turn=0.0, air=0):
+def image(
+    path, codes="RAS", channels=1, shape=(20, 18, 14), zooms=(1.0, 0.9, 1.6), turn=0.0, air=0
+):
     """A NIfTI image with blobs, stored in an orientation, turned in space by some degrees; the
     first ``air`` sagittal sections are 0."""
     generator = np.random.default_rng(len(path.name))
