@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.inferers import sliding_window_inference
+from scipy import ndimage
 from torch import nn
 
 from gtgm import paths
@@ -93,6 +94,8 @@ def segment_volume(
 ) -> tuple[torch.Tensor, nib.Nifti1Image]:
     """Labels of a volume on the model's grid (D, H, W), and as an image on the file's own grid.
 
+    Where nothing was measured (:func:`unmeasured`) there is background.
+
     Args:
         network: trained segmenter.
         volume: raw intensities, as :func:`gtgm.datasets.geometry.load_volume` gives them.
@@ -110,7 +113,25 @@ def segment_volume(
         about.get("windows", 4),
     )
     labels = scores.argmax(0).to(torch.uint8)
+    labels[unmeasured(volume)] = 0
     return labels, to_file_grid(labels, volume)
+
+
+def unmeasured(volume: Volume) -> torch.Tensor:
+    """Where an MRI holds nothing around the body: bool (D, H, W).
+
+    Removing the skull, turning and padding leave zeros there in every channel. What a network says
+    of them means nothing: they are one and the same value, and in a window of nothing else instance
+    norm enlarges what the padding of the convolutions leaves. nnU-Net crops them away. A zero
+    belongs to them in blocks of 3×3×3 zeros that reach the border of the volume; a single one is a
+    grey value. In CT 0 HU is water, and nothing is left out.
+    """
+    if volume.info.modality != "MRI":
+        return torch.zeros(volume.image.shape[1:], dtype=torch.bool)
+    empty, block = (volume.image == 0).all(0).numpy(), np.ones((3, 3, 3), bool)
+    empty = ndimage.binary_dilation(ndimage.binary_erosion(empty, block, border_value=1), block)
+    parts, _ = ndimage.label(np.pad(empty, 1, constant_values=True))
+    return torch.from_numpy(parts[1:-1, 1:-1, 1:-1] == parts[0, 0, 0])
 
 
 def load_class_segmenter(folder: str | Path) -> tuple[nn.Module, dict]:

@@ -2,10 +2,54 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
 from gtgm.errors import SettingsError
+
+#: Lists and dictionaries among the parameters of notebooks: what each looks like, and what may be
+#: in it.
+_PARAMETERS: dict[str, tuple[list | dict, tuple[type, ...]]] = {
+    "datasets": (["Task04_Hippocampus"], (str,)),
+    "pool": (["Task04_Hippocampus"], (str,)),
+    "methods": (["random", "gtgm"], (str,)),
+    "fractions": ([0.1], (int, float)),
+    "draws": ([1], (int, list, tuple)),
+    "rows": ([2, 3], (int,)),
+    "changes": ({"pretrain": {"steps": 100}}, (dict,)),
+}
+
+
+def check_parameters(**given: Any) -> None:
+    """Raise unless each of these parameters of a notebook is the list or dictionary that it must
+    be; ``papermill -p`` makes a number or a text of everything."""
+    for name, value in given.items():
+        example, kinds = _PARAMETERS[name]
+        is_dict = isinstance(example, dict)
+        if isinstance(value, dict if is_dict else (list, tuple)):
+            entries = value.values() if is_dict else value
+            wrong = [v for v in entries if not isinstance(v, kinds) or isinstance(v, bool)]
+            if not wrong:
+                continue
+            what = f"`{name}` holds {_kind(wrong[0])}"
+        else:
+            what = f"`{name}` is {_kind(value)}"
+        raise SettingsError(
+            what,
+            expected=f"a {'dictionary' if is_dict else 'list'} such as {example}",
+            fix=f"on papermill's command line: -y '{name}: {json.dumps(example)}'",
+        )
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, str):
+        return f"the text {value!r}"
+    if value is None or isinstance(value, bool):
+        return repr(value)
+    if isinstance(value, int | float):
+        return "a number"
+    return {list: "a list", tuple: "a list", dict: "a dictionary"}.get(type(value), repr(value))
 
 
 def check_choice(name: str, value: str, choices: Any) -> None:

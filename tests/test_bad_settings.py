@@ -5,6 +5,7 @@ from __future__ import annotations
 import string
 from pathlib import Path
 
+import nbformat
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from gtgm.batch.where import select
 from gtgm.cli import _changes, main
 from gtgm.errors import GTGMError, SettingsError
+from gtgm.setting_checks import check_parameters
 from gtgm.settings import STAGES, from_dict, preset
 from gtgm.stages import Study
 
@@ -223,3 +225,60 @@ def test_no_path_of_a_setting_is_followed(tmp_path: Path):
     (tmp_path / "Task04_Hippocampus").mkdir()
     with pytest.raises(SettingsError, match="no dataset"):
         Study((f"../{tmp_path.name}/Task04_Hippocampus",))
+
+
+def cells(notebook: Path) -> tuple[str, list[str]]:
+    """The parameters of a notebook, and the cells with code behind them."""
+    every = [c for c in nbformat.read(notebook, 4).cells if c.cell_type == "code"]
+    first = next(i for i, c in enumerate(every) if "parameters" in c.metadata.get("tags", []))
+    return every[first].source, [c.source for c in every[first + 1 :]]
+
+
+def many_valued() -> list:
+    """Every list and dictionary among the parameters of every notebook."""
+    found = []
+    for path in sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb")):
+        exec(cells(path)[0], values := {})
+        found += [
+            pytest.param(path, name, id=f"{path.stem}-{name}")
+            for name, value in values.items()
+            if name != "__builtins__" and isinstance(value, list | dict)
+        ]
+    return found
+
+
+@pytest.mark.parametrize(("notebook", "name"), many_valued())
+def test_notebooks_refuse_a_parameter_of_another_type_at_once(notebook, name):
+    parameters, (first, *_) = cells(notebook)
+    kind = "dictionary" if name == "changes" else "list"
+    for value, said in ((0, "a number"), ("[0.1]", r"the text '\[0.1\]'")):
+        exec(parameters, namespace := {})
+        namespace[name] = value
+        code = "\n".join(line for line in first.splitlines() if not line.startswith("%"))
+        with pytest.raises(
+            SettingsError, match=f"`{name}` is {said}.*a {kind} such as .*-y '{name}"
+        ):
+            exec(code, namespace)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"fractions": ["0.1"]}, r"`fractions` holds the text '0.1'\. Expected: .* \[0.1\]"),
+        ({"draws": [True]}, "`draws` holds True"),
+        ({"methods": [["gtgm"]]}, "`methods` holds a list"),
+        ({"rows": {2: 3}}, "`rows` is a dictionary"),
+        ({"changes": {"pretrain": 5}}, "`changes` holds a number.*{'pretrain': {'steps': 100}}"),
+        ({"pool": None}, "`pool` is None"),
+    ],
+)
+def test_what_is_in_a_list_or_dictionary_is_looked_at_too(given, message):
+    with pytest.raises(SettingsError, match=message):
+        check_parameters(**given)
+
+
+def test_right_parameters_pass_and_a_study_looks_at_its_own():
+    check_parameters(pool=[], fractions=[0.1, 1], draws=[2, [0, 3]], changes={}, rows=(2,))
+    for wrong in ({"datasets": 5}, {"datasets": (NAME,), "changes": {"pretrain": 5}}):
+        with pytest.raises(SettingsError, match="a number"):
+            Study(**wrong)

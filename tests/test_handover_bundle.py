@@ -37,14 +37,18 @@ TWO = {
 CT = {"dataset": "Task09_Spleen", "modality": "CT", "channels": ["CT"], "classes": ["spleen"]}
 
 
-def image(path, codes="RAS", channels=1, shape=(20, 18, 14), zooms=(1.0, 0.9, 1.6), turn=0.0):
-    """A NIfTI image with blobs, stored in an orientation, turned in space by some degrees."""
+def image(
+    path, codes="RAS", channels=1, shape=(20, 18, 14), zooms=(1.0, 0.9, 1.6), turn=0.0, air=0
+):
+    """A NIfTI image with blobs, stored in an orientation, turned in space by some degrees; the
+    first ``air`` sagittal sections are 0."""
     generator = np.random.default_rng(len(path.name))
     values = np.zeros((*shape, channels), np.float32)
     for _ in range(6):
         at = [int(generator.integers(2, n - 4)) for n in shape]
         values[at[0] : at[0] + 5, at[1] : at[1] + 5, at[2] : at[2] + 4] += 60
     values += generator.normal(50, 15, values.shape).astype(np.float32)
+    values[:air] = 0
     angle = np.deg2rad(turn)
     affine = np.diag([*zooms, 1.0])
     affine[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]] @ np.diag(
@@ -69,6 +73,7 @@ def run_bundle(folder, **given):
 
 CASES = {
     "as it is": ({}, [{}]),
+    "air": ({}, [{"air": 9, "codes": "LPS"}]),
     "orientations": ({}, [{"codes": "LPS"}, {"codes": "ASL"}, {"turn": 15.0}]),
     "another spacing": ({"spacing": [2.0, 1.3, 1.1]}, [{}, {"codes": "LPI"}, {"turn": 15.0}]),
     "smaller than the window": ({"patch": [32, 16, 24]}, [{"shape": (10, 20, 12)}]),

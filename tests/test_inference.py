@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -9,8 +11,11 @@ import torch
 from handover_runs import ABOUT as NOW
 from handover_runs import SIZES
 
+from gtgm.datasets import registry
+from gtgm.datasets.geometry import load_volume
+from gtgm.datasets.msd import Case
 from gtgm.errors import DataError, SettingsError, WeightsError
-from gtgm.inference import predict_scores, segment_file
+from gtgm.inference import predict_scores, segment_file, segment_volume
 from gtgm.models.encoder import build_encoder, save_pretrained
 from gtgm.models.segmenter import build_segmenter, save_segmenter
 
@@ -122,3 +127,53 @@ def test_windows_flips_and_overlap_are_options(scan, weights, tmp_path):
         segment_file(scan, tmp_path / "d.nii.gz", weights, tta_axes="XY")
     with pytest.raises(SettingsError, match="unknown setting 'window'.*windows"):
         segment_file(scan, tmp_path / "d.nii.gz", weights, window=3)
+
+
+class Everywhere(torch.nn.Module):
+    """Foreground in every voxel, as a network of a hundred steps may have it in the air."""
+
+    def forward(self, x):
+        return torch.cat([torch.zeros_like(x[:, :1]), torch.ones_like(x[:, :1])], 1)
+
+
+def segmented(path, image, dataset="Task04_Hippocampus", channels=("MRI",)):
+    """Where `Everywhere` finds something in an image (x, y, z[, c]), in the file's axes."""
+    nib.save(nib.Nifti1Image(image.astype(np.float32), np.eye(4)), path)
+    info = dataclasses.replace(registry.get(dataset), channels=channels)
+    volume = load_volume(Case(dataset, "a", path, None), info)
+    about = {"dataset": dataset, "modality": info.modality, "patch": (8, 8, 8), "overlap": 0.5,
+             "tta_axes": "", "precision": "no", "released_window": False}  # fmt: skip
+    return np.asarray(segment_volume(Everywhere(), volume, about)[1].dataobj) > 0
+
+
+def test_there_is_background_where_nothing_was_measured(tmp_path):
+    image = np.random.default_rng(0).normal(100, 5, (20, 18, 16))
+    body = np.zeros(image.shape, bool)
+    body[4:15, 3:16, 2:] = True  # an irregular head, whose box is not all of it
+    body[4:8, 3:8] = False
+    image[~body] = 0
+    image[9:13, 9:13, 6:10] = 0  # a hole that tissue encloses
+    image[4, 10, 8] = image[14, 15, 15] = image[6, 9, 2:5] = 0  # grey values that happen to be 0
+    assert np.array_equal(segmented(tmp_path / "one.nii", image), body)
+    other = image.copy()
+    other[0, 0, 0], body[0, 0, 0] = 7, True  # measured in one channel is measured
+    both = segmented(tmp_path / "two.nii", np.stack([image, other], -1), channels=("T2", "ADC"))
+    assert np.array_equal(both, body)
+
+
+def test_images_of_tissue_alone_and_ct_are_segmented_everywhere(tmp_path):
+    image = np.random.default_rng(0).normal(100, 5, (12, 12, 12))
+    image[0, :, 4:], image[3, 4], image[:, 5, 0] = 0, 0, 0  # one voxel thick: no block
+    assert segmented(tmp_path / "mri.nii", image).all()
+    image[:6] = 0  # water
+    assert segmented(tmp_path / "ct.nii", image, "Task09_Spleen", ("CT",)).all()
+
+
+def test_real_crops_are_segmented_everywhere(shared_data, tmp_path):
+    folder = shared_data / "msd" / "Task04_Hippocampus" / "imagesTr"
+    zeros = 0
+    for number in ("001", "003", "004"):
+        image = np.asarray(nib.load(folder / f"hippocampus_{number}.nii.gz").dataobj)
+        assert segmented(tmp_path / "a.nii", image).all()
+        zeros += (image == 0).sum()
+    assert zeros  # some of their voxels are 0

@@ -47,8 +47,8 @@ def world(monkeypatch):
     return world
 
 
-async def _show(seconds):
-    itk.show_itk(SCENE, seconds)
+async def _show(seconds, scene=SCENE):
+    itk.show_itk(scene, seconds)
     await asyncio.sleep(seconds + 0.05)
 
 
@@ -73,3 +73,10 @@ def test_images_have_their_scale_and_the_address_can_be_changed(world, monkeypat
         image = world.arguments[name]
         assert image.scale == {"z": 3, "y": 1, "x": 2}
         assert np.array_equal(np.asarray(image.data), values)
+
+
+def test_every_label_reaches_itkwidgets(world):
+    scene = make_scene(LABELS * 2.0, np.where(LABELS, 70_017, 70_053), spacing=(1, 1, 1))
+    asyncio.run(_show(0.05, scene))
+    values = np.asarray(world.arguments["label_image"].data)
+    assert np.array_equal(values, np.where(LABELS, 1, 2))

@@ -59,6 +59,26 @@ def test_each_label_has_its_colour_and_name_and_nothing_is_clear():
     assert rows[1, :3] / 255 == pytest.approx(to_rgb(SCENE.layers[0].colors[0]), abs=0.01)
 
 
+def test_labels_of_any_number_have_their_row_in_the_table_live_as_well():
+    names = {17: "left", 53: "right"}
+    scene = make_scene(SCENE.image, np.array([0, 17, 53])[LABELS], spacing=(1, 1, 1), names=names)
+    entry = volumes(scene)[1]
+    rows = np.reshape(entry["lut"]["lut"], (-1, 4))
+    assert entry["lut"]["labels"] == ["", "left", "right"] and entry["cal_max"] == 2
+    assert rows[:, 3].tolist() == [0, 255, 255] and (rows[1] != rows[2]).any()
+    file = nib.Nifti1Image.from_bytes(_unpacked(entry))
+    assert np.array_equal(np.asarray(file.dataobj).transpose(2, 1, 0), LABELS)
+    lut = make_widget(scene).children[0].volumes[1].colormap_label
+    assert lut.labels == ["", "left", "right"] and list(lut.lut) == entry["lut"]["lut"]
+
+
+def test_the_range_of_grey_values_is_finite_with_voxels_that_are_not():
+    image = np.where(LABELS == 0, np.nan, SCENE.image)
+    entry = volumes(make_scene(image, spacing=(1, 1, 1)))[0]
+    assert np.isfinite([entry["cal_min"], entry["cal_max"]]).all()
+    assert np.isfinite(nib.Nifti1Image.from_bytes(_unpacked(entry)).get_fdata()).all()
+
+
 def test_what_was_not_highlighted_is_clear():
     chosen = make_scene(LABELS, LABELS, spacing=(1, 1, 1), names=["a", "b"], highlight=[2])
     assert np.reshape(volumes(chosen)[1]["lut"]["lut"], (-1, 4))[:, 3].tolist() == [0, 0, 255]

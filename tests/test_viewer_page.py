@@ -43,6 +43,29 @@ def test_the_volumes_are_inside(page):
     assert state["options"]["dragAndDropEnabled"] is False
 
 
+def test_a_page_of_a_file_with_nan_starts_and_names_freesurfers_labels(tmp_path):
+    image = VIEW.scene.image.copy()
+    image[:2], image[2, 0, 0] = np.nan, np.inf
+    names, labels = {17: "left <b>", 53: "right"}, 17 * LABELS
+    labels[2, 3, 3] = 53
+    for name, values in (("image", image), ("labels", labels.astype(np.int16))):
+        nib.save(nib.Nifti1Image(values.transpose(2, 1, 0), np.eye(4)), tmp_path / f"{name}.nii.gz")
+    view = overlay(tmp_path / "image.nii.gz", tmp_path / "labels.nii.gz", names=names)
+    page = view.save(tmp_path / "case.html").read_text(encoding="utf-8")
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    text = re.search(r'id="state">(.*?)</script>', page, re.S).group(1)
+    grey, map_ = json.loads(text, parse_constant=refuse)["volumes"]
+    finite = image[np.isfinite(image)]
+    assert finite.min() <= grey["cal_min"] < grey["cal_max"] <= finite.max()
+    assert map_["lut"]["labels"] == ["", "left <b>", "right"]
+    legend = re.findall(r'background: (#\w+)"></span> (.*?)</li>', page)
+    assert [name for _, name in legend] == ["left &lt;b&gt;", "right"]
+    assert len({color for color, _ in legend}) == 2
+
+
 def test_nothing_is_loaded_from_elsewhere(page):
     markup = re.sub(r"<script.*?</script>", "", page, flags=re.S)
     assert not re.search(r"(src|href)=[\"'](?!data:)", markup)

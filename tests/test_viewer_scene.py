@@ -109,6 +109,44 @@ def test_grey_values_fill_the_window_and_a_constant_image_does_not_break_it():
     assert low < high
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300])
+def test_the_window_is_that_of_the_finite_values(tmp_path, bad):
+    image = np.concatenate([np.full((4, 5, 6), bad), GREY.astype(float)])
+    nib.save(nib.Nifti1Image(image.transpose(2, 1, 0), np.eye(4)), tmp_path / "bad.nii")
+    for scene in (make_scene(image, spacing=(1, 1, 1)), make_scene(tmp_path / "bad.nii")):
+        assert np.array_equal(scene.image[4:], GREY)
+        white = bad > 0
+        assert (scene.image[:4] == (GREY.max() if white else GREY.min())).all()
+        assert GREY.min() <= scene.window[0] < scene.window[1] <= GREY.max()
+
+
+@pytest.mark.parametrize("given", [(), {17: "left", 53: "right"}], ids=["numbers", "names"])
+def test_labels_of_any_number_have_a_name_and_a_colour_of_their_own(given):
+    freesurfer = np.array([0, 17, 53])[TWO]
+    right_alone = np.where(TWO == 2, 53, 0)
+    layers = make_scene(GREY, right_alone, freesurfer, spacing=(1, 1, 1), names=given).layers
+    for layer in layers:
+        assert layer.names == (("left", "right") if given else ("label 17", "label 53"))
+        assert layer.colors == PALETTE[:2] and layer.shown == (1, 2) and not layer.instances
+    assert np.array_equal(layers[0].values, np.where(TWO == 2, 2, 0))
+    assert np.array_equal(layers[1].values, TWO)
+    one = make_scene(GREY, freesurfer, spacing=(1, 1, 1), names=given, highlight=[53]).layers[0]
+    assert one.shown == (2,)
+
+
+def test_names_of_labels_that_are_absent_change_no_colour_and_are_not_shown():
+    names = {n: f"structure {n}" for n in range(1, 41)}
+    labels = np.array([0, 3, 40])[TWO]
+    layer = make_scene(GREY, labels, spacing=(1, 1, 1), names=names).layers[0]
+    assert [layer.names[n - 1] for n in layer.shown] == ["structure 3", "structure 40"]
+    assert len(set(layer.colors)) == 40 and layer.colors[2] == PALETTE[2]
+
+
+def test_labels_that_a_conversion_left_nearly_whole_are_whole():
+    layer = make_scene(GREY, TWO * np.float32(0.99999994), spacing=(1, 1, 1)).layers[0]
+    assert np.array_equal(layer.values, TWO) and layer.names == ("label 1", "label 2")
+
+
 def test_highlighted_objects_stand_out_and_the_others_are_grey():
     many = np.arange(np.prod(SHAPE)).reshape(SHAPE) // 4
     plain = make_scene(GREY, many, spacing=(1, 1, 1)).layers[0]
@@ -155,7 +193,13 @@ def test_a_segment_that_only_touches_a_chosen_neuron_is_not_shown():
         ({"labels": TWO[:2]}, r"truth: its shape is \(2, 5, 6\)"),
         ({"prediction": GREY}, "prediction: its values are no labels"),
         ({"labels": TWO - 1}, "truth: it has the label -1"),
-        ({"labels": TWO * 20}, "it has the label 40.*name as many"),
+        ({"names": ["a"]}, r"truth: it has labels without a name: 2\..*1, which have names"),
+        ({"names": {17: "a"}}, "truth: it has labels without a name: 1, 2"),
+        ({"prediction": TWO * 4, "names": ["a", "b"]}, "prediction: .* without a name: 4, 8"),
+        ({"names": {"left": 17}}, "names: 'left' is no label"),
+        ({"labels": np.where(TWO == 1, np.inf, TWO)}, "truth: its values are no labels"),
+        ({"image": GREY * np.nan}, "no voxel of the image is finite"),
+        ({"spacing": (1, 1, np.inf)}, "spacing"),
         ({"image": np.ones((2, 2))}, r"the image has the shape \(2, 2\)"),
         ({"channel": 1}, "there is no channel 1"),
         ({"image": {"not": "an image"}}, "a dict cannot be shown"),
@@ -166,6 +210,17 @@ def test_what_does_not_fit_is_named(changes, message):
     arguments = {"image": GREY, "labels": TWO, "spacing": (1, 1, 1)} | changes
     with pytest.raises((DataError, SettingsError), match=message):
         make_scene(**arguments)
+
+
+def test_label_files_with_several_values_per_voxel_are_refused(files, tmp_path):
+    two = tmp_path / "two.nii.gz"
+    nib.save(nib.Nifti1Image(np.zeros((6, 4, 5, 2), np.int16), OBLIQUE), two)
+    with pytest.raises(DataError, match=r"two.nii.gz: its shape is \(6, 4, 5, 2\)"):
+        make_scene(files["image"], two)
+    flat = tmp_path / "flat.nii.gz"
+    nib.save(nib.Nifti1Image(np.zeros((6, 4), np.float32), np.eye(4)), flat)
+    with pytest.raises(DataError, match=r"flat.nii.gz: the image has the shape \(6, 4\)"):
+        make_scene(flat)
 
 
 def test_a_label_file_on_another_grid_is_refused(files, tmp_path):

@@ -83,6 +83,18 @@ def test_only_what_is_there_is_in_the_legend():
     assert [len(axes.collections) for axes in plain.axes] == [0, 0, 0] and names(plain) == []
 
 
+def test_each_label_that_is_there_is_in_the_legend_and_has_a_surface_in_its_colour():
+    labels, names = np.array([0, 17, 53])[LABEL], {4: "absent", 17: "left", 53: "right"}
+    view = make_scene(NOISE, labels, spacing=SPACING, names=names)
+    figure = still_figure(view)
+    (legend,) = figure.subfigs[0].legends
+    entries = zip(legend.get_texts(), legend.get_lines(), strict=True)
+    found = {text.get_text(): to_hex(line.get_color()) for text, line in entries}
+    colors = dict(zip(view.layers[0].names, map(str.lower, view.layers[0].colors), strict=True))
+    assert found.pop("truth") and found == {name: colors[name] for name in ("left", "right")}
+    assert len(set(found.values())) == 2 and list(surfaces(view.layers[0], SPACING)) == [2, 3]
+
+
 def test_surfaces_lie_where_the_objects_are():
     ball = np.zeros((30, 30, 30), int)
     z, y, x = np.ogrid[:30, :30, :30]

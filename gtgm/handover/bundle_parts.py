@@ -27,7 +27,7 @@ from gtgm.datasets.geometry import Volume, load_volume, model_orientation, to_fi
 from gtgm.datasets.msd import SUFFIXES, Case
 from gtgm.device import process_state
 from gtgm.errors import DataError, SettingsError
-from gtgm.inference import predict_scores
+from gtgm.inference import predict_scores, unmeasured
 from gtgm.intensity import normalise
 from gtgm.models.weights import load_matching, read_state
 
@@ -175,6 +175,8 @@ class FlipWindowInferer(Inferer):
 class SaveLabelsd(MapTransform):
     """Write label maps (1, D, H, W) on the grid of the image's file, under the image's name.
 
+    Where nothing was measured there is background, see :func:`gtgm.inference.unmeasured`.
+
     Args:
         keys: of the label maps.
         reader: of the volumes.
@@ -198,9 +200,11 @@ class SaveLabelsd(MapTransform):
                 "the output would replace the image", where=output, fix="name another --output_dir"
             )
         for key in self.key_iterator(data):
+            volume = self.reader(image)
             labels = convert_to_tensor(data[key], track_meta=False)[0].to(torch.uint8)
+            labels = labels.masked_fill(unmeasured(volume).to(labels.device), 0)
             with paths.atomic(output) as temporary:
-                nib.save(to_file_grid(labels, self.reader(image)), temporary)
+                nib.save(to_file_grid(labels, volume), temporary)
         return dict(data)
 
 

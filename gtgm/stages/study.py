@@ -24,7 +24,7 @@ from gtgm.figures import save_figure
 from gtgm.hashing import settings_hash
 from gtgm.models.encoder import BACKBONES
 from gtgm.neurons.fragments import is_anisotropic
-from gtgm.setting_checks import check_choice
+from gtgm.setting_checks import check_choice, check_parameters
 from gtgm.settings import PROFILES, PROTOCOLS, STAGES, preset
 
 #: Lateral tiles that an EM volume is cut into for pretraining, so that some can be held out.
@@ -64,7 +64,8 @@ class Study:
     method: str = "gtgm"
 
     def __post_init__(self) -> None:
-        names = [self.datasets] if isinstance(self.datasets, str) else list(self.datasets)
+        names = [self.datasets] if isinstance(self.datasets, str) else self.datasets
+        check_parameters(datasets=names, changes=self.changes)
         object.__setattr__(self, "datasets", tuple(names))
         if not names:
             raise SettingsError("no dataset is named", where="datasets", expected="at least one")

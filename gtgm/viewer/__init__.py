@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ def overlay(
     prediction: np.ndarray | torch.Tensor | str | Path | None = None,
     *,
     spacing: Sequence[float] | None = None,
-    names: Sequence[str] = (),
+    names: Sequence[str] | Mapping[int, str] = (),
     highlight: Collection[int] = (),
     channel: int = 0,
     title: str = "",
@@ -51,12 +51,14 @@ def overlay(
 
     Args:
         image: a case or a loaded volume, whose labels, class names and attribution are its own; a
-            path of a NIfTI file; or an array (D, H, W) or (C, D, H, W) in the package's axes.
-        labels, prediction: integer labels (D, H, W) on the same grid, or paths of NIfTI files with
+            path of a NIfTI file; or an array (D, H, W) or (C, D, H, W) in the package's axes. In a
+            file or array, voxels that are not finite are shown black, +∞ white.
+        labels, prediction: whole numbers (D, H, W) on the same grid, or paths of NIfTI files with
             the affine of ``image``; 0 is nothing.
         spacing: voxel size (z, y, x) in mm; needed with an array, and only there.
-        names: of the classes 1, 2, …; without names, more than 16 labels are objects (neurons),
-            which get random bright colours.
+        names: of the labels 1, 2, …, or by label, such as ``{17: "left", 53: "right"}``; then each
+            label that occurs must have one. Without names, more than 16 labels are objects
+            (neurons), which get random bright colours.
         highlight: labels to look at; all others become grey, and up to seven neurons get colours
             that are far apart.
         channel: of an image with several.
@@ -66,8 +68,8 @@ def overlay(
         live: whether to show the interactive view; found out by default.
 
     Raises:
-        DataError: a file cannot be read, or the parts are not on one grid.
-        SettingsError: an argument does not fit, see :func:`gtgm.viewer.scene.make_scene`.
+        DataError: a file cannot be read, or the parts do not fit together.
+        SettingsError: an argument does not fit; both as :func:`gtgm.viewer.scene.make_scene` says.
     """
     check_choice("viewer", viewer, VIEWERS)
     scene = make_scene(image, labels, prediction, spacing, names, highlight, channel, title)

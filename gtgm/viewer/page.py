@@ -53,12 +53,12 @@ def _encoded(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _legend(scene: Scene) -> list[tuple[str, str]]:
     named = [layer for layer in scene.layers if not layer.instances]
-    return list(zip(named[0].names, named[0].colors, strict=True)) if named else []
+    return [(layer.names[n - 1], layer.colors[n - 1]) for layer in named[:1] for n in layer.shown]
 
 
 def _json(value: Any) -> str:
     # A closing tag inside a text would end the script that it stands in.
-    return json.dumps(value).replace("<", "\\u003c")
+    return json.dumps(value, allow_nan=False).replace("<", "\\u003c")
 
 
 def _front_end() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,20 +16,23 @@ from gtgm.datasets.em import EMVolume, read_case
 from gtgm.datasets.geometry import (
     Volume,
     check_pair,
+    in_model_axes,
     load_volume,
-    model_orientation,
     read_nifti,
 )
 from gtgm.datasets.msd import Case
 from gtgm.errors import DataError, SettingsError
 from gtgm.neurons.metrics import contingency, mutual_matches
-from gtgm.style import PALETTE, bright_colors, class_colors
+from gtgm.style import PALETTE, bright_colors
 
 Array = np.ndarray | torch.Tensor
 Labels = Array | str | Path | None
+Names = Sequence[str] | Mapping[int, str]
 #: With more labels than this, they are instances (neurons) and not classes.
 MOST_CLASSES = 16
 _GREY = "#8c8c8c"
+#: Labels this far from a whole number are taken for it.
+_NEARLY = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +41,11 @@ class Layer:
 
     Attributes:
         title: ``truth`` or ``prediction``.
-        values: (D, H, W) int32; 0 for nothing, else 1 … n.
-        names, colors: of the labels 1 … n; colours as ``#rrggbb``.
+        values: (D, H, W) int32; 0 for nothing, else 1 … n: the labels in their order, whatever
+            their own numbers are.
+        names, colors: of 1 … n; colours as ``#rrggbb``.
         instances: labels are objects (neurons), not classes.
-        shown: labels that are meant to be looked at; all, or those that were highlighted.
+        shown: of 1 … n, what is meant to be looked at: what is there, or was highlighted.
     """
 
     title: str
@@ -57,7 +61,7 @@ class Scene:
     """An image with its label maps.
 
     Attributes:
-        image: (D, H, W) float32, in the package's axes (SAR); of EM z y x.
+        image: (D, H, W) float32, in the package's axes (SAR); of EM z y x. Finite.
         affine: (4, 4), from voxel (w, h, d) to the place right, anterior, superior in ``unit``.
         unit: ``mm``, or ``µm`` for EM.
         layers: label maps on the same grid.
@@ -94,7 +98,7 @@ def make_scene(
     labels: Labels = None,
     prediction: Labels = None,
     spacing: Sequence[float] | None = None,
-    names: Sequence[str] = (),
+    names: Names = (),
     highlight: Collection[int] = (),
     channel: int = 0,
     title: str = "",
@@ -102,8 +106,10 @@ def make_scene(
     """Bring everything that :func:`gtgm.viewer.overlay` takes onto one grid; arguments as there.
 
     Raises:
-        DataError: a file cannot be read, or shapes or affines differ.
-        SettingsError: no spacing, or a channel, name or highlighted label that is not there.
+        DataError: a file cannot be read, no voxel of the image is finite, shapes or affines differ,
+            or labels are no whole numbers from 0 on or, where some have names, have none.
+        SettingsError: no spacing, a channel or highlighted label that is not there, or names of
+            something else than labels.
     """
     if isinstance(image, Case):
         info = registry.get(image.dataset)
@@ -125,12 +131,12 @@ def make_scene(
             where="image",
             expected="a case, an array, or the path of a NIfTI file",
         )
-    maps = {"truth": labels, "prediction": prediction}
-    layers = tuple(
-        _layer(name, values, scene, names, highlight)
-        for name, values in maps.items()
+    maps = {
+        title: _whole(title, values, scene)
+        for title, values in (("truth", labels), ("prediction", prediction))
         if values is not None
-    )
+    }
+    layers = _layers(maps, scene, names, highlight)
     if len(layers) == 2 and all(layer.instances for layer in layers):
         layers = (layers[0], _in_colors_of(layers[0], layers[1]))
     return replace(scene, layers=layers, title=title or scene.title)
@@ -158,7 +164,7 @@ def _of_em(volume: EMVolume) -> Scene:
 
 
 def _of_array(image: Array, spacing: Sequence[float] | None, channel: int) -> Scene:
-    if spacing is None or len(spacing) != 3 or not all(s > 0 for s in spacing):
+    if spacing is None or len(spacing) != 3 or not all(0 < s < np.inf for s in spacing):
         raise SettingsError(
             f"the spacing of the array is {spacing}",
             where="spacing",
@@ -171,23 +177,29 @@ def _of_files(
     path: Path, labels: Labels, prediction: Labels, channel: int
 ) -> tuple[Scene, Labels, Labels]:
     file, voxels = read_nifti(path)
-    voxels = np.moveaxis(voxels, 3, 0) if voxels.ndim == 4 else voxels[None]
-    transform = model_orientation(file.affine)
-    image = np.stack([nib.apply_orientation(c, transform) for c in voxels])
+    if voxels.ndim not in (3, 4):
+        raise DataError(
+            f"the image has the shape {voxels.shape}", where=path, expected="(x, y, z[, channels])"
+        )
+    image = in_model_axes(np.moveaxis(voxels.reshape(*file.shape[:3], -1), 3, 0), file.affine)
     maps = []
     for values in (labels, prediction):
         if isinstance(values, str | Path):
-            other, values = read_nifti(Path(values))
-            check_pair(file, other, Case("", path.name, path, Path(other.get_filename())))
-            values = nib.apply_orientation(values.reshape(values.shape[:3]), transform)
+            name = Path(values)
+            other, values = read_nifti(name)
+            check_pair(file, other, Case("", path.name, path, name))
+            if values.size != np.prod(values.shape[:3]):
+                raise DataError(
+                    f"its shape is {values.shape}", where=name, expected="one label per voxel"
+                )
+            values = in_model_axes(values.reshape(1, *values.shape[:3]), file.affine)[0]
         maps.append(values)
     affine = _ras(file.affine, file.shape[:3])
     return Scene(_channel(image, channel), affine, title=path.name), *maps
 
 
-def _layer(
-    title: str, values: Labels, scene: Scene, names: Sequence[str], highlight: Collection[int]
-) -> Layer:
+def _whole(title: str, values: Labels, scene: Scene) -> np.ndarray:
+    """Labels as they are, (D, H, W) and checked; values that are nearly whole are rounded."""
     values = values.numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
     if values.shape != scene.image.shape:
         raise DataError(
@@ -195,44 +207,78 @@ def _layer(
             where=title,
             expected=f"{scene.image.shape}, that of the image",
         )
-    if not (np.issubdtype(values.dtype, np.integer) or np.array_equal(values, np.rint(values))):
-        raise DataError("its values are no labels", where=title, expected="whole numbers")
-    ids = np.unique(values)
-    ids = ids[ids != 0]
-    if len(ids) and ids[0] < 0:
-        raise DataError(f"it has the label {ids[0]}", where=title, expected="0 and above")
-    instances = not names and (len(ids) > MOST_CLASSES or scene.em)
-    if not instances and len(ids) and ids[-1] > max(len(names), MOST_CLASSES):
+    if values.dtype.kind not in "iub":
+        whole = np.rint(values)
+        with np.errstate(invalid="ignore"):  # infinity
+            right = (np.abs(values - whole) <= _NEARLY).all()
+        if not right:
+            raise DataError("its values are no labels", where=title, expected="whole numbers")
+        values = whole
+    if values.min(initial=0) < 0:
+        raise DataError(f"it has the label {values.min():.0f}", where=title, expected="0 and above")
+    return values
+
+
+def _layers(
+    maps: Mapping[str, np.ndarray], scene: Scene, names: Names, highlight: Collection[int]
+) -> tuple[Layer, ...]:
+    found = {title: np.unique(values) for title, values in maps.items()}
+    present = {title: [int(n) for n in values if n] for title, values in found.items()}
+    every = sorted({n for ids in present.values() for n in ids})
+    named = _by_label(names)
+    nameless = [n for n in every if n not in named]
+    many = any(len(ids) > MOST_CLASSES for ids in present.values())
+    instances = not named and (scene.em or many)
+    if named and nameless:
+        title = next(title for title, ids in present.items() if nameless[0] in ids)
         raise DataError(
-            f"it has the label {int(ids[-1])}",
+            f"it has labels without a name: {', '.join(map(str, nameless[:8]))}",
             where=title,
-            expected=f"at most {max(len(names), MOST_CLASSES)}",
-            fix="name as many classes",
+            expected=f"{', '.join(map(str, list(named)[:8]))}, which have names",
+            fix=f"name them, as names={{{nameless[0]}: ...}}, or leave names out",
         )
-    absent = sorted(set(highlight) - set(ids.tolist()))
-    if absent and title == "truth":
+    named = named or {n: f"label {n}" for n in every}
+    layers = []
+    for title, values in maps.items():
+        ids, chosen = present[title], set(highlight)
+        absent = sorted(chosen - set(ids))
+        if absent and title == "truth":
+            raise SettingsError(
+                f"{', '.join(map(str, absent))}: not among the labels",
+                where="highlight",
+                expected=f"some of {len(ids)} labels from {ids[0]} to {ids[-1]}" if ids else None,
+            )
+        texts = {n: str(n) for n in ids} if instances else named
+        number = {n: i for i, n in enumerate(texts, 1)}
+        there = ids if instances else every
+        shown = tuple(number[n] for n in ids if n in chosen) or tuple(number[n] for n in there)
+        if instances:
+            colors = [to_hex(color) for color in bright_colors(len(ids))]
+            if lit := {number[n] for n in ids if n in chosen}:
+                few = len(shown) <= len(PALETTE)
+                own = dict(zip(shown, PALETTE, strict=False)) if few else dict(enumerate(colors, 1))
+                colors = [own[n] if n in lit else _GREY for n in number.values()]
+        else:
+            more = bright_colors(max(0, len(texts) - len(PALETTE)))
+            colors = [*PALETTE, *map(to_hex, more)][: len(texts)]
+        table = np.array([number.get(int(n), 0) for n in found[title]], np.int32)
+        numbers = table[np.searchsorted(found[title], values)]
+        names_of = tuple(texts.values())
+        layers.append(Layer(title, numbers, names_of, tuple(colors), instances, shown))
+    return tuple(layers)
+
+
+def _by_label(names: Names) -> dict[int, str]:
+    """The names of labels by their numbers, in their order."""
+    given = names if isinstance(names, Mapping) else dict(enumerate(names, 1))
+    wrong = [n for n in given if not isinstance(n, int | np.integer) or n < 0]
+    if wrong:
         raise SettingsError(
-            f"{', '.join(map(str, absent))}: not among the labels",
-            where="highlight",
-            expected=f"some of {len(ids)} labels from {ids[0]} to {ids[-1]}" if len(ids) else None,
+            f"{wrong[0]!r} is no label",
+            where="names",
+            expected='a list, or whole numbers and their names, such as {17: "left", 53: "right"}',
         )
-    if instances:
-        numbers = (np.searchsorted(ids, values) + 1) * (values != 0)
-        named = tuple(str(n) for n in ids)
-        chosen = tuple(i for i, n in enumerate(ids.tolist(), 1) if n in set(highlight))
-        colors = [to_hex(color) for color in bright_colors(len(ids))]
-        if chosen:
-            few = len(chosen) <= len(PALETTE)
-            own = dict(zip(chosen, PALETTE, strict=False)) if few else dict(enumerate(colors, 1))
-            colors = [own[i] if i in chosen else _GREY for i in range(1, len(ids) + 1)]
-    else:
-        numbers = values
-        most = int(ids[-1]) if len(ids) else 0
-        named = (*names, *(f"label {n}" for n in range(len(names) + 1, most + 1)))
-        chosen = tuple(n for n in ids.tolist() if n in set(highlight))
-        colors = list(class_colors(named).values())
-    shown = chosen or tuple(range(1, len(named) + 1))
-    return Layer(title, numbers.astype(np.int32), named, tuple(colors), instances, shown)
+    return {int(n): str(given[n]) for n in sorted(given) if n}
 
 
 def _in_colors_of(truth: Layer, prediction: Layer) -> Layer:
@@ -265,7 +311,15 @@ def _channel(image: Array, channel: int) -> np.ndarray:
         raise SettingsError(
             f"there is no channel {channel}", where="channel", expected=f"0 to {len(image) - 1}"
         )
-    return np.ascontiguousarray(image[channel], np.float32)
+    with np.errstate(over="ignore"):
+        image = np.ascontiguousarray(image[channel], np.float32)
+    finite = np.isfinite(image)
+    if finite.all():
+        return image
+    if not finite.any():
+        raise DataError("no voxel of the image is finite", expected="grey values")
+    low, high = image.min(where=finite, initial=np.inf), image.max(where=finite, initial=-np.inf)
+    return np.nan_to_num(image, nan=low, posinf=high, neginf=low)
 
 
 def _affine(spacing: Sequence[float], down: bool = False) -> np.ndarray:
