@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from gtgm.datasets import em, msd, own, registry
+from gtgm.datasets.guard import as_on_disk, of_macos
 from gtgm.datasets.msd import Case
 from gtgm.datasets.registry import DatasetInfo
 from gtgm.errors import DataError
@@ -106,7 +107,8 @@ def find(name: str, data: str | Path | None = None) -> Path | None:
         if not os.path.isdir(folder):
             warnings.warn(f"$GTGM_DATA names {folder}, which is no folder", stacklevel=2)
             continue
-        for candidate in _candidates(info, folder):
+        for named in _candidates(info, folder):
+            candidate = folder / as_on_disk(folder, str(named))
             if os.path.isdir(candidate) if info.format == "msd" else em.is_volume(candidate):
                 return candidate
     return None
@@ -131,7 +133,9 @@ def bytes_on_disk(path: Path) -> int:
 
 
 def _files(path: Path) -> list[Path]:
-    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    if not path.is_dir():
+        return [path]
+    return sorted(p for p in path.rglob("*") if p.is_file() and not of_macos(p.name))
 
 
 def _digest(path: Path) -> str:
@@ -160,7 +164,7 @@ def _check_folder(folder: Path) -> None:
             fix="check --data or $GTGM_DATA; leave it out to work on phantoms",
         )
     try:
-        empty = not any(folder.iterdir())
+        empty = all(of_macos(path.name) for path in folder.iterdir())
     except OSError as error:
         raise DataError(
             f"the data folder cannot be read ({error.strerror})",

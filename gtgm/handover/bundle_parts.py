@@ -24,7 +24,7 @@ from torch import nn
 from gtgm import paths
 from gtgm.datasets import registry
 from gtgm.datasets.geometry import Volume, load_volume, model_orientation, to_file_grid
-from gtgm.datasets.msd import SUFFIXES, Case
+from gtgm.datasets.msd import Case, volumes
 from gtgm.device import process_state
 from gtgm.errors import DataError, SettingsError
 from gtgm.inference import predict_scores
@@ -36,7 +36,7 @@ IMAGE, PREDICTION = "image", "pred"
 
 def images_in(folder: str | Path) -> list[str]:
     """The NIfTI files of a folder, sorted; none where there is no such folder."""
-    return sorted(str(f) for f in Path(folder).glob("*") if f.name.endswith(SUFFIXES))
+    return [str(file) for file in volumes(Path(folder))]
 
 
 def image_items(datalist: Sequence[str]) -> list[dict[str, str]]:
