@@ -274,8 +274,8 @@ def run_variants(
 
     Returns:
         A row per draw and variant: ``label``, ``against`` (label of the first), ``fold``, ``draw``,
-        ``dice`` (share, foreground mean over the test cases; NaN if undefined), ``difference`` to the first variant
-        on the same draw, and ``seconds`` of fine-tuning and scoring.
+        ``dice`` (share, foreground mean over the test cases; NaN if undefined), ``difference`` to
+        the first variant on the same draw, and ``seconds`` of fine-tuning and scoring.
 
     Raises:
         SettingsError, DataError: as :func:`gtgm.stages.finetune`.

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from small_files import em, hippocampus, nifti, write_manifest
+from small_files import contradicting, em, hippocampus, nifti, tilted, write_manifest
 
 from gtgm.datasets import geometry
 from gtgm.datasets.dataset import open_dataset
@@ -155,6 +155,38 @@ def test_many_kinds_of_problems_at_once(tmp_path: Path) -> None:
         assert any(where == w and what in text for w, text in found), (where, what)
     assert len(found) == len(expected) > 20
     assert all(problem.expected or problem.fix for problem in problems)
+
+
+def test_headers_that_contradict_themselves(tmp_path: Path) -> None:
+    """The image says it once for both files; the label only what its image does not say."""
+    root = hippocampus(tmp_path / NAME, n=6)
+    shape = (6, 7, 8)
+    flipped = np.diag([-1, 1, 1, 1])
+    cases = {
+        0: ((np.eye(4), None, (0.5, 0.5, 3)), "0.5 × 0.5 × 3 mm by pixdim and 1 × 1 × 1 mm by the"),
+        1: ((np.eye(4), flipped), "axes run to R, A, S by the sform, to L, A, S by the qform"),
+        2: ((tilted(), None, (1, 1, np.sqrt(1.25))), "not at right angles"),
+    }
+    rng = np.random.default_rng(3)
+    for i, (header, _) in cases.items():
+        name = f"hippocampus_{i:03d}.nii.gz"
+        grey = rng.normal(size=shape).astype(np.float32)
+        contradicting(root / "imagesTr" / name, grey, *header)
+        contradicting(root / "labelsTr" / name, rng.integers(0, 3, shape).astype(np.uint8), *header)
+    label = root / "labelsTr" / "hippocampus_003.nii.gz"
+    contradicting(label, rng.integers(0, 3, shape).astype(np.uint8), np.eye(4), flipped)
+    image = root / "imagesTr" / "hippocampus_004.nii.gz"
+    raw = bytearray(gzip.decompress(image.read_bytes()))
+    raw[252:254] = np.int16(1).tobytes()  # qform_code
+    raw[256:268] = np.full(3, 1, np.float32).tobytes()  # a quaternion longer than 1
+    image.write_bytes(gzip.compress(bytes(raw)))
+    expected = [(root / "imagesTr" / f"hippocampus_{i:03d}.nii.gz", cases[i][1]) for i in cases]
+    expected += [(label, "by the qform"), (image, "its qform is no rotation")]
+    found = verify(NAME, tmp_path, progress=False)
+    assert len(found) == len(expected)
+    for problem, (where, what) in zip(found, expected, strict=True):
+        assert problem.where == str(where) and what in problem.what
+        assert problem.expected and problem.fix
 
 
 def test_an_error_that_nobody_thought_of_is_a_problem_of_its_case(

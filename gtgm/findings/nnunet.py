@@ -66,9 +66,9 @@ def nnunet_lines(results: Sequence[Result], reports: Sequence[Mapping[str, Any]]
             f"{report['steps']} of {report['own_steps']}",
             _percent(report["summary"]["dice"]),
         ]
-        rows += [
-            [*row, f"{(r.wall_seconds or 0) / 60:.1f}", _percent(dice(r))] for r in same
-        ] or [[*row, NOTHING, NOTHING]]
+        rows += [[*row, f"{(r.wall_seconds or 0) / 60:.1f}", _percent(dice(r))] for r in same] or [
+            [*row, NOTHING, NOTHING]
+        ]
     label = METHODS[BASELINE].label
     header = ["labels", "cases", "nnU-Net: minutes of training", "steps of its own schedule",
               "nnU-Net: Dice (%)", f"{label}: minutes, all", f"{label}: Dice (%)"]  # fmt: skip

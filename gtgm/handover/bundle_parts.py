@@ -193,7 +193,7 @@ class SaveLabelsd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         image = Path(data[IMAGE].meta["filename_or_obj"])
         output = self.output_dir / image.name
-        if output.resolve() == image.resolve():
+        if output.exists() and output.samefile(image):
             raise DataError(
                 "the output would replace the image", where=output, fix="name another --output_dir"
             )
