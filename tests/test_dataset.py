@@ -127,6 +127,8 @@ def test_content_of_a_folder_is_hashed(tmp_path: Path) -> None:
     first = case_hashes(dataset, ["CREMI_A"])
     assert case_hashes(dataset, ["CREMI_A"]) == first
     files = [file for file in path.rglob("*") if file.is_file()]
+    (path / "volumes" / ".DS_Store").write_bytes(b"macOS looked in")
+    assert case_hashes(dataset, ["CREMI_A"]) == first
     assert bytes_on_disk(path) == sum(file.stat().st_size for file in files)
     (path / "volumes" / "raw" / "0.0.0").rename(path / "volumes" / "raw" / "1.0.0")
     moved = case_hashes(dataset, ["CREMI_A"])

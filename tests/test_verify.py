@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+import unicodedata
 from pathlib import Path
 
 import nibabel as nib
@@ -187,6 +188,37 @@ def test_headers_that_contradict_themselves(tmp_path: Path) -> None:
     for problem, (where, what) in zip(found, expected, strict=True):
         assert problem.where == str(where) and what in problem.what
         assert problem.expected and problem.fix
+
+
+@pytest.mark.parametrize("manifest", [True, False])
+def test_spellings_of_one_name_are_one_file(tmp_path: Path, manifest: bool) -> None:
+    """macOS spells é as e and an accent, and leaves its own files everywhere."""
+    root = hippocampus(tmp_path / NAME, manifest=False)
+    one, two = (unicodedata.normalize(form, "Müller é") for form in ("NFC", "NFD"))
+    name = "hippocampus_000.nii.gz"
+    (root / "imagesTr" / name).rename(root / "imagesTr" / f"{two}.NII.GZ")
+    (root / "labelsTr" / name).rename(root / "labelsTr" / f"{one}.Nii.gz")
+    for folder in (root, root / "imagesTr", root / "labelsTr"):
+        for junk in (".DS_Store", f"._{two}.NII.GZ", "._hippocampus_001.nii.gz"):
+            (folder / junk).write_bytes(b"\0")
+    if manifest:
+        ids = [one, *(f"hippocampus_{i:03d}" for i in range(1, 5))]
+        rows = [{"image": f"imagesTr/{i}.nii.gz", "label": f"./labelsTr/{i}.nii.gz"} for i in ids]
+        write_manifest(root, rows)
+    assert verify(NAME, tmp_path, progress=False) == []
+    assert "does not list" not in incomplete(NAME, tmp_path)
+    dataset = open_dataset(NAME, tmp_path)
+    assert dataset.ids[-1] == one and len(dataset.ids) == 5
+    volume = geometry.load_volume(dataset.case(one), dataset.info)
+    assert volume.image.shape[1:] == volume.label.shape == (8, 7, 6)
+
+
+def test_two_files_of_one_name_are_named(tmp_path: Path) -> None:
+    root = hippocampus(tmp_path / NAME, manifest=False)
+    shutil.copy(root / "imagesTr" / "hippocampus_000.nii.gz", root / "imagesTr" / "x.nii")
+    (root / "imagesTr" / "x.nii").rename(root / "imagesTr" / "hippocampus_000.NII.GZ")
+    found = verify(NAME, tmp_path, progress=False)
+    assert any("case ids occur more than once: 'hippocampus_000'" in p.what for p in found)
 
 
 def test_an_error_that_nobody_thought_of_is_a_problem_of_its_case(
