@@ -388,7 +388,7 @@ def test_nearly_whole_labels_are_rounded_and_said(tmp_path: Path, values: np.nda
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(0.998, "0.998"), (2.0011, "2.0011"), (-0.0011, "-0.0011")]
+    ("value", "shown"), [(0.9989999, "0.9989999"), (2.0010998, "2.0010998"), (-0.0011, "-0.0011")]
 )
 def test_labels_are_refused_with_their_real_value(tmp_path: Path, value: float, shown: str) -> None:
     image = nifti(tmp_path / "a.nii.gz", IMAGE, AFFINE)

@@ -208,7 +208,7 @@ def test_spellings_of_one_name_are_one_file(tmp_path: Path, manifest: bool) -> N
     assert verify(NAME, tmp_path, progress=False) == []
     assert "does not list" not in incomplete(NAME, tmp_path)
     dataset = open_dataset(NAME, tmp_path)
-    assert dataset.ids[-1] == one and len(dataset.ids) == 5
+    assert dataset.ids[0] == one and len(dataset.ids) == 5
     volume = geometry.load_volume(dataset.case(one), dataset.info)
     assert volume.image.shape[1:] == volume.label.shape == (8, 7, 6)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from gtgm.datasets import em, msd, own, registry
-from gtgm.datasets.guard import as_on_disk, of_macos
+from gtgm.datasets.guard import as_on_disk, of_macos, same_letters
 from gtgm.datasets.msd import Case
 from gtgm.datasets.registry import DatasetInfo
 from gtgm.errors import DataError
@@ -36,7 +36,7 @@ class Dataset:
     def case(self, id: str) -> Case:
         """The case called ``id``; DataError if there is none."""
         for case in self.cases:
-            if case.id == id:
+            if case.id in (id, same_letters(id)):
                 return case
         raise DataError(
             f"there is no case {id!r}",
