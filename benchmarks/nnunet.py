@@ -28,6 +28,7 @@ import numpy as np
 
 from gtgm import metrics, paths
 from gtgm.datasets.dataset import Dataset, case_hashes, open_dataset
+from gtgm.datasets.nifti import box_sizes
 from gtgm.datasets.splits import load_split
 from gtgm.errors import GTGMError, SettingsError
 from gtgm.provenance import provenance
@@ -310,7 +311,7 @@ def score(dataset: Dataset, test: Sequence[str], predictions: Path) -> list[dict
         rows += metrics.score_case(
             np.asarray(nib.load(predictions / f"{id}.nii.gz").dataobj),
             read_label(nib.load(case.label)),
-            nib.load(case.image).header.get_zooms()[:3],
+            box_sizes(nib.load(case.image).affine, case.image),
             dataset.info.classes,
             id,
         )

@@ -352,7 +352,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     test = study.split(options.dataset).test(options.fold)
     rows = evaluate(study, options.dataset, network, about, test)
     for name, value in metrics.summarise(rows).items():
-        print(f"{name:<28} {value:.4f}")
+        print(f"{name:<28} {'undefined' if value is None else f'{value:.4f}'}")
     return 0
 
 

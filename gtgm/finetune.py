@@ -70,7 +70,7 @@ def finetune(
     folder: str | Path,
     pretrained: str | Path | None = None,
     seed: int = 0,
-    score: Callable[[nn.Module], float] | None = None,
+    score: Callable[[nn.Module], float | None] | None = None,
     sizes: dict[str, Any] | None = None,
 ) -> Finetuned:
     """Train a segmenter; continues from the folder's checkpoint.
@@ -87,7 +87,8 @@ def finetune(
         folder: of the run; holds the checkpoint.
         pretrained: folder of a pretrained encoder; None starts at random.
         seed: of the decoder and of every draw.
-        score: gives the number to select on, for ``settings.select_on_test`` only.
+        score: gives the number to select on, for ``settings.select_on_test`` only; None where it is
+            undefined, and the last weights count.
         sizes: of a backbone that starts at random.
 
     Returns:
@@ -268,10 +269,10 @@ class _Best:
         self.value = -1.0
         self.weights = {k: v.clone() for k, v in network.state_dict().items()}
 
-    def offer(self, network: nn.Module, value: float) -> float:
+    def offer(self, network: nn.Module, value: float | None) -> float | None:
         """Keep the network's weights if ``value`` is the highest so far; returns ``value``."""
-        if value > self.value:
-            self.value = value
+        if value is None or value > self.value:
+            self.value = self.value if value is None else value
             self.weights = {k: v.clone() for k, v in network.state_dict().items()}
         return value
 

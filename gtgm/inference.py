@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
@@ -18,7 +19,8 @@ from torch import nn
 from gtgm import paths
 from gtgm.datasets import registry
 from gtgm.datasets.geometry import Volume, load_volume, to_file_grid
-from gtgm.datasets.msd import SUFFIXES, Case
+from gtgm.datasets.msd import Case, is_nifti
+from gtgm.datasets.nifti import header_problems
 from gtgm.device import accelerator as make_accelerator
 from gtgm.errors import DataError, GTGMError, WeightsError
 from gtgm.intensity import normalise
@@ -173,6 +175,8 @@ def segment_file(
 ) -> dict[str, float]:
     """Segment a NIfTI image and write labels with its shape, affine and header codes.
 
+    Contradictions in its header are warnings; the sform counts where there is one.
+
     Args:
         image: ``.nii`` or ``.nii.gz`` of the channels that the segmenter was trained on.
         output: ``.nii`` or ``.nii.gz``.
@@ -190,9 +194,9 @@ def segment_file(
     """
     from_dict(FinetuneSettings, changes)
     image, output = Path(image), Path(output)
-    if not output.name.endswith(SUFFIXES):
+    if not is_nifti(output.name):
         raise DataError("this is no NIfTI name", where=output, expected=".nii or .nii.gz")
-    if output.resolve() == image.resolve():
+    if output.exists() and image.exists() and output.samefile(image):
         raise DataError("the output would replace the image", where=output, fix="name another file")
     network, about = load_class_segmenter(weights)
     about |= changes
@@ -204,9 +208,11 @@ def segment_file(
     volume = load_volume(
         Case(info.name, image.name, image, None), info, tuple(about["spacing"]) or None
     )
+    for what, _, fix in header_problems(volume.meta):
+        warnings.warn(f"{image}: {what}; {fix}", stacklevel=2)
     labels = segment_volume(network, volume, about)[1]
     with paths.atomic(output) as temporary:
         nib.save(labels, temporary)
-    voxel = float(np.prod(nib.affines.voxel_sizes(labels.affine))) / 1000  # ml
+    voxel = abs(float(np.linalg.det(labels.affine[:3, :3]))) / 1000  # ml, also of a sheared grid
     counts = np.bincount(np.asarray(labels.dataobj).ravel(), minlength=len(info.classes) + 1)
     return {name: counts[i] * voxel for i, name in enumerate(info.classes, start=1)}

@@ -97,11 +97,12 @@ def score_case(
     return rows
 
 
-def summarise(rows: list[dict]) -> dict[str, float]:
+def summarise(rows: list[dict]) -> dict[str, float | None]:
     """Means over cases and classes.
 
     ``dice``, ``nsd`` and ``hd95`` are foreground means: over cases per class, then over classes, so
-    that a class absent from some cases counts as much as the others. ``dice_with_background`` also
+    that a class absent from some cases counts as much as the others; None where no case has a
+    value, as of a fold without any structure in truth and prediction. ``dice_with_background`` also
     averages over the background, as the released code does (`deviations.md`, row 4).
     ``hd95_missed`` counts the structures that only one of prediction and truth has: their distance
     is undefined, and ``hd95`` leaves them out.
@@ -114,8 +115,7 @@ def summarise(rows: list[dict]) -> dict[str, float]:
     summary = {}
     for metric in ("dice", "nsd", "hd95"):
         foreground = [m for (name, c), m in means.items() if name == metric and c != "background"]
-        if foreground:
-            summary[metric] = float(np.mean(foreground))
+        summary[metric] = float(np.mean(foreground)) if foreground else None
     summary["hd95_missed"] = _missed(rows)
     every_class = [m for (name, _), m in means.items() if name == "dice"]
     if every_class:

@@ -100,8 +100,8 @@ def sweep(folder: Path, name: str = "") -> None:
 def temporary_name(path: Path) -> str:
     """A new name for what becomes ``path``, by which :func:`sweep` knows it if that fails."""
     # The suffix is kept because writers such as nibabel choose the format by it.
-    suffix = "".join(path.suffixes[-2:]) if path.name.endswith(".gz") else path.suffix
-    return f".{path.name[:180]}{_MARK}{secrets.token_hex(4)}{suffix}"
+    suffix = "".join(path.suffixes[-2:]) if path.name.lower().endswith(".gz") else path.suffix
+    return f".{path.name[:180]}{_MARK}{secrets.token_hex(4)}{suffix.lower()}"
 
 
 def make_folder(path: Path) -> Path:

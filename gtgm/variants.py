@@ -7,6 +7,7 @@ variants serves a laptop and the paper's settings. The released code's are in
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,7 +21,7 @@ from gtgm.setting_checks import check_choice
 from gtgm.settings import EMBEDDED
 from gtgm.stages import Study, finetune
 from gtgm.stages.captioning import pooled_cases
-from gtgm.statistics import Comparison
+from gtgm.statistics import Comparison, dice
 from gtgm.words import in_words, listed
 
 CASES, TEXT_LAYERS = "captioned cases", "layers of the text encoder"
@@ -273,8 +274,8 @@ def run_variants(
 
     Returns:
         A row per draw and variant: ``label``, ``against`` (label of the first), ``fold``, ``draw``,
-        ``dice`` (share, foreground mean over the test cases), ``difference`` to the first variant
-        on the same draw, and ``seconds`` of fine-tuning and scoring.
+        ``dice`` (share, foreground mean over the test cases; NaN if undefined), ``difference`` to
+        the first variant on the same draw, and ``seconds`` of fine-tuning and scoring.
 
     Raises:
         SettingsError, DataError: as :func:`gtgm.stages.finetune`.
@@ -284,7 +285,7 @@ def run_variants(
         scores = []
         for variant in variants:
             run = finetune(variant.of(study), dataset, variant.method, fraction, draw)
-            scores.append(run.summary["dice"])
+            scores.append(math.nan if dice(run) is None else dice(run))
             rows.append(
                 {
                     "label": variant.label,
@@ -305,7 +306,7 @@ def comparisons(frame: pd.DataFrame) -> list[Comparison]:
     Args:
         frame: of :func:`run_variants`.
     """
-    compared = frame[frame["label"] != frame["against"]]
+    compared = frame[(frame["label"] != frame["against"]) & frame["difference"].notna()]
     return [
         Comparison(
             method=label,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import h5py
@@ -38,6 +38,33 @@ def nifti(path: Path, array: np.ndarray, affine: np.ndarray | None = None) -> Pa
     path.parent.mkdir(parents=True, exist_ok=True)
     nib.save(nib.Nifti1Image(array, np.eye(4) if affine is None else affine), path)
     return path
+
+
+def contradicting(
+    path: Path,
+    array: np.ndarray,
+    sform: np.ndarray,
+    qform: np.ndarray | None = None,
+    pixdim: Sequence[float] | None = None,
+) -> Path:
+    """A file whose header says two things: an sform, and another qform or other voxel sizes."""
+    header = nib.Nifti1Header()
+    header.set_data_shape(array.shape)
+    header.set_data_dtype(array.dtype)
+    header.set_sform(sform, 1)
+    if qform is not None:
+        header.set_qform(qform, 1)
+    if pixdim is not None:
+        header["pixdim"][1:4] = pixdim
+    nib.save(nib.Nifti1Image(array, None, header), path)
+    return path
+
+
+def tilted(mm: float = 0.5) -> np.ndarray:
+    """The affine of a tilted gantry: each section lies ``mm`` further anterior than the last."""
+    affine = np.eye(4)
+    affine[1, 2] = mm
+    return affine
 
 
 def hippocampus(

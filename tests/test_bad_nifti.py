@@ -375,6 +375,50 @@ def test_bad_labels_are_refused(tmp_path: Path, name: str, evidence: Callable) -
     refused(lambda: load_volume(Case(INFO.name, "case", image, path), INFO), path.name, reason)
 
 
+@pytest.mark.parametrize("values", [LABEL * np.float32(0.99999994), LABEL + 0.0009 * (LABEL > 1)])
+def test_nearly_whole_labels_are_rounded_and_said(tmp_path: Path, values: np.ndarray) -> None:
+    image, label = nifti(tmp_path / "a.nii.gz", IMAGE, AFFINE), tmp_path / "labels.nii.gz"
+    nifti(label, values, AFFINE)
+    shown = str(values.max())
+    with pytest.warns(UserWarning) as caught:
+        volume = load_volume(Case(INFO.name, "case", image, label), INFO)
+    (said,) = [str(warning.message) for warning in caught]
+    assert str(label) in said and f"such as {shown} are taken for 2" in said
+    np.testing.assert_array_equal(volume.label.numpy().transpose(2, 1, 0), LABEL)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.9989999, "0.9989999"), (2.0010998, "2.0010998"), (-0.0011, "-0.0011")]
+)
+def test_labels_are_refused_with_their_real_value(tmp_path: Path, value: float, shown: str) -> None:
+    image = nifti(tmp_path / "a.nii.gz", IMAGE, AFFINE)
+    label = nifti(tmp_path / "labels.nii.gz", labelled(value), AFFINE)
+    with pytest.raises(DataError, match=rf"declared classes: {shown}\. Expected"):
+        load_volume(Case(INFO.name, "case", image, label), INFO)
+
+
+@pytest.mark.parametrize(
+    ("error", "fix"),
+    [
+        (OSError(5, "Input/output error"), "check the disk"),
+        (MemoryError(), ".* more memory"),
+        (EOFError("cut"), "if a program is still writing it, .*download or copy it again"),
+    ],
+)
+def test_the_advice_is_that_of_the_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, fix: str
+) -> None:
+    path = nifti(tmp_path / "scan.nii.gz", IMAGE)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(gzip.GzipFile, "read", fail)
+    with pytest.raises(DataError, match=f"What to do: {fix}") as caught:
+        reader.read_nifti(path)
+    assert ("download" in str(caught.value)) is isinstance(error, EOFError)
+
+
 def test_more_than_the_free_memory_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evidence: Callable
 ) -> None:

@@ -126,6 +126,8 @@ def test_content_of_a_folder_is_hashed(tmp_path: Path) -> None:
     dataset = open_dataset("CREMI_A", tmp_path)
     first = case_hashes(dataset, ["CREMI_A"])
     assert case_hashes(dataset, ["CREMI_A"]) == first
+    (path / "volumes" / ".DS_Store").write_bytes(b"macOS looked in")
+    assert case_hashes(dataset, ["CREMI_A"]) == first
     (path / "volumes" / "raw" / "0.0.0").rename(path / "volumes" / "raw" / "1.0.0")
     moved = case_hashes(dataset, ["CREMI_A"])
     group["volumes/raw"][3, 3, 3] = 7

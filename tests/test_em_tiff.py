@@ -174,6 +174,8 @@ def test_folder_of_sections(tmp_path: Path) -> None:
         volume = em.read(path, sections, resolution=SIZE)
         np.testing.assert_array_equal(volume.raw, GREY[sections or slice(None)])
         np.testing.assert_array_equal(volume.labels, IDS[sections or slice(None)])
+    (path / "._section0.tif").write_bytes(b"of macOS")
+    assert em.n_sections(path) == 12
     with pytest.raises(DataError, match="names no usable resolution"):
         em.read(path)
     tifffile.imwrite(path / "section7.tif", GREY[7, 1:])

@@ -13,7 +13,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Orientation
-from small_files import em, nifti
+from small_files import em, nifti, tilted
 
 from gtgm.datasets import registry
 from gtgm.datasets.geometry import load_volume, to_file_grid
@@ -206,6 +206,19 @@ def test_truncated_uncompressed_file(good: Case, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:900])
     with pytest.raises(DataError, match="cannot be read"):
         load_volume(dataclasses.replace(good, image=path, label=None), INFO)
+
+
+def test_a_sheared_grid_is_read_and_not_resampled(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+    case = write(tmp_path, nib.Nifti1Image(image, tilted()), nib.Nifti1Image(blobs(), tilted()))
+    volume = load_volume(case, INFO)
+    np.testing.assert_array_equal(volume.image[0].numpy(), image.transpose(2, 1, 0))
+    with pytest.raises(DataError, match=r"image\.nii\.gz: its axes are not at right angles"):
+        load_volume(case, INFO, (2.0, 2.0, 2.0))
+    slight = write(
+        tmp_path, nib.Nifti1Image(image, tilted(5e-4)), nib.Nifti1Image(blobs(), tilted(5e-4))
+    )
+    assert load_volume(slight, INFO, (2.0, 2.0, 2.0)).spacing == pytest.approx((2, 2, 2), rel=0.3)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 
 import nibabel as nib
 import numpy as np
@@ -10,10 +11,12 @@ import pytest
 import torch
 from handover_runs import ABOUT as NOW
 from handover_runs import SIZES
+from small_files import contradicting, tilted
 
 from gtgm.datasets import registry
 from gtgm.datasets.geometry import load_volume
 from gtgm.datasets.msd import Case
+from gtgm.datasets.nifti import read_nifti
 from gtgm.errors import DataError, SettingsError, WeightsError
 from gtgm.inference import predict_scores, segment_file, segment_volume
 from gtgm.models.encoder import build_encoder, save_pretrained
@@ -79,6 +82,48 @@ def test_volumes_are_in_millilitres(scan, weights, tmp_path):
     volumes = segment_file(scan, out, weights)
     labels = np.asarray(nib.load(out).dataobj)
     assert volumes["anterior"] == pytest.approx((labels == 1).sum() / 1000, rel=1e-3)
+
+
+HEADERS = {
+    "pixdim": ((np.diag([0.5, 0.5, 3, 1]), None, (1, 1, 1)), 0.75, ["by pixdim"]),
+    "gantry": ((tilted(), np.eye(4)), 1.0, ["by pixdim", "not at right angles"]),
+    "gantry in sform alone": ((tilted(), None, (1, 1, 1.118034)), 1.0, ["not at right angles"]),
+    "left and right": ((np.eye(4), np.diag([-1, 1, 1, 1])), 1.0, ["to R, A, S by the sform, to L"]),
+    "axes": ((np.eye(4), np.eye(4)[[1, 0, 2, 3]]), 1.0, ["to A, R, S by the qform"]),
+    "sizes": ((np.eye(4), np.diag([2, 1, 1, 1])), 1.0, ["2 × 1 × 1 mm by pixdim and 1 × 1 × 1"]),
+    "no contradiction": ((np.diag([2, 1, 1, 1]), np.diag([2, 1, 1, 1])), 2.0, []),
+    "rounded": ((tilted(5e-4), np.eye(4), (1.0005, 1, 1)), 1.0, []),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_contradictions_of_a_header_are_said_and_the_affine_counts(name, weights, tmp_path):
+    header, voxel, said = HEADERS[name]
+    voxels = np.random.default_rng(0).normal(size=(16, 17, 18)).astype(np.float32)
+    path = contradicting(tmp_path / "scan.nii.gz", voxels, *header)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        ml = segment_file(path, tmp_path / "out.nii.gz", weights)
+    texts = [str(w.message) for w in caught if w.category is UserWarning]
+    assert len(texts) == len(said)
+    assert all(part in text and str(path) in text for part, text in zip(said, texts, strict=True))
+    out = nib.load(tmp_path / "out.nii.gz")
+    count = (np.asarray(out.dataobj) == 1).sum()
+    assert count and ml["anterior"] == pytest.approx(count * voxel / 1000, rel=1e-3)
+    assert np.allclose(out.affine, header[0])
+
+
+@pytest.mark.parametrize("name", ["scan.NII.GZ", "scan.Nii", "Scan.nii.GZ", "scan.Nii.gz"])
+def test_suffixes_in_capitals_are_the_same(scan, weights, tmp_path, name):
+    expected = segment_file(scan, tmp_path / "labels.nii", weights)
+    image = nib.load(scan)
+    nib.save(image, tmp_path / name.lower())
+    (tmp_path / name.lower()).rename(tmp_path / name)
+    out = tmp_path / f"out_{name}"
+    assert segment_file(tmp_path / name, out, weights) == expected
+    assert out in tmp_path.iterdir()
+    voxels = read_nifti(out)[1]
+    np.testing.assert_array_equal(voxels, nib.load(tmp_path / "labels.nii").get_fdata())
 
 
 def test_bad_names_and_weights(scan, weights, tmp_path):

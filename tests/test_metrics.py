@@ -87,6 +87,13 @@ def test_a_blank_prediction_scores_zero_without_background():
     assert summarise(rows)["dice_with_background"] > 0.4
 
 
+def test_what_no_case_has_is_undefined():
+    empty = np.zeros((4, 4, 4), np.uint8)
+    summary = summarise(score_case(empty, empty, (1, 1, 1), ("organ",), "c"))
+    assert [summary[name] for name in ("dice", "nsd", "hd95")] == [None] * 3
+    assert summary["dice_with_background"] == 1
+
+
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match="differ in shape"):
         score_case(np.zeros((2, 2, 2)), np.zeros((3, 2, 2)), (1, 1, 1), ("a",), "c")

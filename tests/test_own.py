@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,13 @@ def test_it_is_opened_read_split_and_verified(data: Path) -> None:
     with pytest.raises(SettingsError, match="as_released"):
         splits.em_ranges("Mine", 1.0, 20, "as_released")
     assert verify("Mine") == []
+
+
+def test_the_name_of_the_file_may_be_spelled_otherwise(data: Path) -> None:
+    one, two = (unicodedata.normalize(form, "Größe é.h5") for form in ("NFC", "NFD"))
+    describe(data, {**ENTRY, "files": [one], "raw_key": "grey", "labels_key": "b"})
+    (data / "mine.h5").rename(data / two)
+    assert open_dataset("Mine").cases[0].image == data / two
 
 
 def test_verification_sees_ranges_outside_the_volume(data: Path) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+import warnings
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from small_files import hippocampus, nifti, write_manifest
+from small_files import contradicting, hippocampus, nifti, tilted, write_manifest
 
 from gtgm import methods
 from gtgm.cli import _changes, main, make_parser
+from gtgm.datasets.geometry import to_file_grid
 from gtgm.device import has_bf16
 from gtgm.errors import DataError, SettingsError, WeightsError
 from gtgm.figure_data import read_figure_data
@@ -25,6 +27,7 @@ from gtgm.neurons.segment_file import segment_em_file
 from gtgm.paths import sha256
 from gtgm.pretrain import hold_out
 from gtgm.results import load_result
+from gtgm.show import show_scores
 from gtgm.stages import Study, caption, finetune, pretrain, run_neurons
 from gtgm.stages import pretraining as pretraining_stage
 from gtgm.stages.captioning import caption_pairs, text_folder
@@ -37,6 +40,7 @@ from gtgm.stages.held_out import (
 )
 from gtgm.stages.pretraining import pooled_volumes, text_tower
 from gtgm.stages.published import score_published_file
+from gtgm.variants import Variant, comparisons, run_variants
 
 NAME = "Task04_Hippocampus"
 FAST = {
@@ -424,6 +428,12 @@ BROKEN = {
         lambda root: rewrite(a_file(root, "labelsTr"), lambda d, a: (d, a + np.eye(4) * 0.5)),
         "its affine differs",
     ),
+    "tilted gantry": (
+        lambda root: [
+            rewrite(path, lambda d, a: (d, a @ tilted())) for path in root.glob("*Tr/*.nii.gz")
+        ],
+        "not at right angles",
+    ),
     "json": (lambda root: (root / "dataset.json").write_text("{"), "dataset.json"),
     "empty": (lambda root: [p.unlink() for p in root.rglob("*.*") if p.is_file()], NAME),
 }
@@ -438,6 +448,104 @@ def test_broken_data_is_found_before_training(phantoms, tmp_path, monkeypatch, h
     with pytest.raises(DataError, match=message) as error:
         finetune(broken_study(tmp_path), NAME, "random")
     assert NAME in str(error.value)
+
+
+class Bright(torch.nn.Module):
+    """Class 1 where the image is brighter than its mean."""
+
+    def forward(self, x):
+        return torch.cat([0 * x, x, 0 * x - 1], 1)
+
+
+ABOUT = {
+    "modality": "MRI",
+    "dataset": NAME,
+    "patch": [16, 16, 16],
+    "spacing": [],
+    "overlap": 0.5,
+    "tta_axes": "",
+    "precision": "no",
+    "released_window": False,
+}
+
+
+def test_distances_are_those_of_the_affine(tmp_path):
+    """The prediction lies 4 sections from the truth: 12 mm by the affine, 4 by pixdim."""
+    root = hippocampus(tmp_path / "data" / NAME, shape=(12, 12, 16))
+    image, label = np.ones((12, 12, 16), np.float32), np.zeros((12, 12, 16), np.uint8)
+    image[3:8, 4:9, 5] = 9
+    label[3:8, 4:9, 9] = 1
+    for folder, values in (("imagesTr", image), ("labelsTr", label)):
+        path = root / folder / "hippocampus_000.nii.gz"
+        contradicting(path, values, np.diag([0.5, 0.5, 3, 1]), pixdim=(1, 1, 1))
+    rows = evaluate(broken_study(tmp_path), NAME, Bright(), ABOUT, ["hippocampus_000"])
+    value = {(row["class"], row["metric"]): row["value"] for row in rows}
+    assert value["Anterior", "hd95"] == pytest.approx(12)
+    assert value["Anterior", "dice"] == 0 and value["Posterior", "dice"] is None
+
+
+class Stopped(Exception):
+    """Training would begin here."""
+
+
+def stop(*_, **__):
+    raise Stopped
+
+
+@pytest.mark.parametrize("gone", [(), (1,), (2,)])
+def test_a_class_that_no_labelled_case_holds_is_said_before_training(tmp_path, monkeypatch, gone):
+    root = hippocampus(tmp_path / "data" / NAME, n=10)
+    mine = broken_study(tmp_path)
+    labelled = mine.split(NAME).labelled(0, 0.5, 0)
+    for case in labelled:
+        path = root / "labelsTr" / f"{case}.nii.gz"
+        rewrite(path, lambda d, a: (np.where(np.isin(d, gone), 0, d).astype(np.uint8), a))
+    monkeypatch.setattr("gtgm.stages.finetuning.training.finetune", stop)
+    with warnings.catch_warnings(record=True) as caught, pytest.raises(Stopped):
+        warnings.simplefilter("always")
+        finetune(mine, NAME, "random", 0.5)
+    said = [str(w.message) for w in caught if "cannot be learned" in str(w.message)]
+    names = {1: "Anterior", 2: "Posterior"}
+    assert said == [
+        f"{NAME}: none of the {len(labelled)} labelled cases holds the class {number} "
+        f"{names[number]}: it cannot be learned, and its Dice will be 0 where test cases hold it"
+        for number in gone
+    ]
+
+
+def test_a_fold_without_structure_has_no_dice(tmp_path, monkeypatch, capsys):
+    """Neither truth nor prediction hold any: undefined, in every place that shows or compares."""
+    root = hippocampus(tmp_path / "data" / NAME, n=10)
+    changes = {**FAST, "finetune": {**FAST["finetune"], "select_on_test": True}}
+    mine = Study((NAME,), runs=str(tmp_path / "runs"), data=str(tmp_path / "data"), changes=changes)
+    for case in mine.split(NAME).test(0):
+        rewrite(root / "labelsTr" / f"{case}.nii.gz", lambda d, a: (np.zeros_like(d), a))
+
+    def nothing(network, volume, about):
+        labels = torch.zeros(volume.image.shape[1:], dtype=torch.uint8)
+        return labels, to_file_grid(labels, volume)
+
+    monkeypatch.setattr("gtgm.stages.finetuning.segment_volume", nothing)
+    variants = [
+        Variant("one", "random"),
+        Variant("two", "random", changes={"finetune": {"ema": 0}}),
+    ]
+    frame = run_variants(mine, NAME, variants, draws=(0,))
+    assert len(frame) == 2 and frame["dice"].isna().all() and comparisons(frame) == []
+    run = finetune(mine, NAME, "random")
+    assert run.summary["dice"] is run.summary["hd95"] is None
+    assert run.summary["dice_with_background"] == 1
+    assert [value for _, value in run.curves["selected"]] == [None, None]
+    text = (run_folder(mine, NAME, "random", 1.0, 0) / "result.json").read_text()
+    assert "NaN" not in text and '"dice": null' in text
+    show_scores(run)
+    folder = run_folder(mine, NAME, "random", 1.0, 0)
+    command = ["evaluate", NAME, "--weights", str(folder), "--data", str(tmp_path / "data")]
+    assert main([*command, "--profile", "tiny"]) == 0
+    shown = capsys.readouterr().out
+    assert [line.split()[1] for line in shown.splitlines() if line.startswith("dice ")] == [
+        "undefined"
+    ]
 
 
 def test_weights_of_another_backbone_are_refused_by_the_segmenter(phantoms):

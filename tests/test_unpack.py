@@ -85,6 +85,7 @@ def test_files_and_folders_arrive_and_modes_and_companions_do_not(target, pack):
     members = [special("./", tarfile.DIRTYPE), modes, (f"./._{ROOT}", b"x"), NEEDS, secret]
     long = "n" * 120  # needs an extended header
     members += [(f"./{ROOT}/a/{long}/Grün 1.nii", b"abc" * 50_000), (f"{ROOT}/._x", b"y"), modes]
+    members += [(".DS_Store", b"z"), (f"{ROOT}/.DS_Store", b"z")]
     run(target, pack(tar(*members)))
     assert (target / "a" / long / "Grün 1.nii").read_bytes() == b"abc" * 50_000
     found = {str(p.relative_to(target)) for p in target.rglob("*")}

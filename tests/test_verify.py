@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+import unicodedata
 from pathlib import Path
 
 import nibabel as nib
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from small_files import em, hippocampus, nifti, write_manifest
+from small_files import contradicting, em, hippocampus, nifti, tilted, write_manifest
 
 from gtgm.datasets import geometry
 from gtgm.datasets.dataset import open_dataset
@@ -155,6 +156,69 @@ def test_many_kinds_of_problems_at_once(tmp_path: Path) -> None:
         assert any(where == w and what in text for w, text in found), (where, what)
     assert len(found) == len(expected) > 20
     assert all(problem.expected or problem.fix for problem in problems)
+
+
+def test_headers_that_contradict_themselves(tmp_path: Path) -> None:
+    """The image says it once for both files; the label only what its image does not say."""
+    root = hippocampus(tmp_path / NAME, n=6)
+    shape = (6, 7, 8)
+    flipped = np.diag([-1, 1, 1, 1])
+    cases = {
+        0: ((np.eye(4), None, (0.5, 0.5, 3)), "0.5 × 0.5 × 3 mm by pixdim and 1 × 1 × 1 mm by the"),
+        1: ((np.eye(4), flipped), "axes run to R, A, S by the sform, to L, A, S by the qform"),
+        2: ((tilted(), None, (1, 1, np.sqrt(1.25))), "not at right angles"),
+    }
+    rng = np.random.default_rng(3)
+    for i, (header, _) in cases.items():
+        name = f"hippocampus_{i:03d}.nii.gz"
+        grey = rng.normal(size=shape).astype(np.float32)
+        contradicting(root / "imagesTr" / name, grey, *header)
+        contradicting(root / "labelsTr" / name, rng.integers(0, 3, shape).astype(np.uint8), *header)
+    label = root / "labelsTr" / "hippocampus_003.nii.gz"
+    contradicting(label, rng.integers(0, 3, shape).astype(np.uint8), np.eye(4), flipped)
+    image = root / "imagesTr" / "hippocampus_004.nii.gz"
+    raw = bytearray(gzip.decompress(image.read_bytes()))
+    raw[252:254] = np.int16(1).tobytes()  # qform_code
+    raw[256:268] = np.full(3, 1, np.float32).tobytes()  # a quaternion longer than 1
+    image.write_bytes(gzip.compress(bytes(raw)))
+    expected = [(root / "imagesTr" / f"hippocampus_{i:03d}.nii.gz", cases[i][1]) for i in cases]
+    expected += [(label, "by the qform"), (image, "its qform is no rotation")]
+    found = verify(NAME, tmp_path, progress=False)
+    assert len(found) == len(expected)
+    for problem, (where, what) in zip(found, expected, strict=True):
+        assert problem.where == str(where) and what in problem.what
+        assert problem.expected and problem.fix
+
+
+@pytest.mark.parametrize("manifest", [True, False])
+def test_spellings_of_one_name_are_one_file(tmp_path: Path, manifest: bool) -> None:
+    """macOS spells é as e and an accent, and leaves its own files everywhere."""
+    root = hippocampus(tmp_path / NAME, manifest=False)
+    one, two = (unicodedata.normalize(form, "Müller é") for form in ("NFC", "NFD"))
+    name = "hippocampus_000.nii.gz"
+    (root / "imagesTr" / name).rename(root / "imagesTr" / f"{two}.NII.GZ")
+    (root / "labelsTr" / name).rename(root / "labelsTr" / f"{one}.Nii.gz")
+    for folder in (root, root / "imagesTr", root / "labelsTr"):
+        for junk in (".DS_Store", f"._{two}.NII.GZ", "._hippocampus_001.nii.gz"):
+            (folder / junk).write_bytes(b"\0")
+    if manifest:
+        ids = [one, *(f"hippocampus_{i:03d}" for i in range(1, 5))]
+        rows = [{"image": f"imagesTr/{i}.nii.gz", "label": f"./labelsTr/{i}.nii.gz"} for i in ids]
+        write_manifest(root, rows)
+    assert verify(NAME, tmp_path, progress=False) == []
+    assert "does not list" not in incomplete(NAME, tmp_path)
+    dataset = open_dataset(NAME, tmp_path)
+    assert dataset.ids[0] == one and len(dataset.ids) == 5
+    volume = geometry.load_volume(dataset.case(one), dataset.info)
+    assert volume.image.shape[1:] == volume.label.shape == (8, 7, 6)
+
+
+def test_two_files_of_one_name_are_named(tmp_path: Path) -> None:
+    root = hippocampus(tmp_path / NAME, manifest=False)
+    shutil.copy(root / "imagesTr" / "hippocampus_000.nii.gz", root / "imagesTr" / "x.nii")
+    (root / "imagesTr" / "x.nii").rename(root / "imagesTr" / "hippocampus_000.NII.GZ")
+    found = verify(NAME, tmp_path, progress=False)
+    assert any("case ids occur more than once: 'hippocampus_000'" in p.what for p in found)
 
 
 def test_an_error_that_nobody_thought_of_is_a_problem_of_its_case(

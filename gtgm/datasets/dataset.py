@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from gtgm.datasets import em, msd, own, registry
+from gtgm.datasets.guard import as_on_disk, of_macos, same_letters
 from gtgm.datasets.msd import Case
 from gtgm.datasets.registry import DatasetInfo
 from gtgm.errors import DataError
@@ -44,7 +45,7 @@ class Dataset:
     def case(self, id: str) -> Case:
         """The case called ``id``; DataError if there is none."""
         for case in self.cases:
-            if case.id == id:
+            if case.id in (id, same_letters(id)):
                 return case
         raise DataError(
             f"there is no case {id!r}",
@@ -115,7 +116,8 @@ def find(name: str, data: str | Path | None = None) -> Path | None:
         if not os.path.isdir(folder):
             warnings.warn(f"$GTGM_DATA names {folder}, which is no folder", stacklevel=2)
             continue
-        for candidate in _candidates(info, folder):
+        for named in _candidates(info, folder):
+            candidate = folder / as_on_disk(folder, str(named))
             if os.path.isdir(candidate) if info.format == "msd" else em.is_volume(candidate):
                 return candidate
     return None
@@ -144,7 +146,7 @@ def _digest(path: Path) -> str:
     if not path.is_dir():
         stat = path.stat()
         return _sha256(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-    files = sorted(p for p in path.rglob("*") if p.is_file())
+    files = sorted(p for p in path.rglob("*") if p.is_file() and not of_macos(p.name))
     lines = (f"{file.relative_to(path).as_posix()} {_digest(file)}\n" for file in files)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -174,7 +176,7 @@ def _check_folder(folder: Path) -> None:
             fix="check --data or $GTGM_DATA; leave it out to work on phantoms",
         )
     try:
-        empty = not any(folder.iterdir())
+        empty = all(of_macos(path.name) for path in folder.iterdir())
     except OSError as error:
         raise DataError(
             f"the data folder cannot be read ({error.strerror})",

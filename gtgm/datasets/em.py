@@ -18,7 +18,7 @@ import numpy as np
 
 from gtgm.datasets import em_store, em_tiff
 from gtgm.datasets.em_array import VOXEL_NM, EMArray, Triple, check_size, in_nm, is_voxel
-from gtgm.datasets.guard import check_memory, check_regular
+from gtgm.datasets.guard import as_on_disk, check_memory, check_regular
 from gtgm.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ def labels_beside(path: Path) -> Path | None:
     suffix = path.suffix.lower()
     tiff = suffix in em_tiff.SUFFIXES
     for ending in (path.suffix, *(em_tiff.SUFFIXES if tiff else ())):
-        candidate = path.with_name(f"{path.stem}_labels{ending}")
+        candidate = path.parent / as_on_disk(path.parent, f"{path.stem}_labels{ending}")
         if os.path.lexists(candidate):  # a broken link is said when it is opened
             return candidate
     return None if tiff or suffix not in SUFFIXES else path

@@ -16,6 +16,7 @@ import numpy as np
 import tifffile
 
 from gtgm.datasets.em_array import EMArray, Triple, check_size, in_nm, readable
+from gtgm.datasets.guard import of_macos
 from gtgm.errors import DataError
 
 SUFFIXES = (".tif", ".tiff")
@@ -24,7 +25,8 @@ SAVE_AGAIN = "save it again, uncompressed or with deflate"
 
 def section_files(folder: Path) -> list[Path]:
     """The TIFF files of a folder in the order of the numbers in their names (2 before 10)."""
-    files = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()]
+    found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()]
+    files = [p for p in found if not of_macos(p.name)]
     return sorted(files, key=lambda p: [_number(s) for s in re.split(r"(\d+)", p.name)])
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,15 @@ import torch.nn.functional as F
 
 from gtgm.datasets import em
 from gtgm.datasets.msd import Case
-from gtgm.datasets.nifti import read_nifti
+from gtgm.datasets.nifti import box_sizes, read_nifti
 from gtgm.datasets.registry import DatasetInfo
 from gtgm.errors import DataError, SettingsError
 
 AXES = ("S", "A", "R")
 # A label may lie this far from its image, in voxels at the corners of the volume.
 TOLERANCE = 0.1
+#: Labels this far from a whole number are taken for it.
+WHOLE = 1e-3
 
 
 @dataclass
@@ -91,7 +94,8 @@ def load_volume(
 
     Raises:
         DataError: unreadable or damaged file, non-finite or constant image, wrong number of
-            channels, label on another grid or with values that are not declared.
+            channels, label on another grid or with values that are not declared; a spacing for a
+            file whose axes are not at right angles.
         SettingsError: a spacing that is not positive, or sections of a NIfTI file.
     """
     if spacing is not None and not all(np.isfinite(s) and s > 0 for s in spacing):
@@ -104,6 +108,8 @@ def load_volume(
         if sections is not None:
             raise SettingsError("sections are a part of EM volumes only", where=case.image)
         image, label, now, grid = _load_nifti(case, info)
+    if spacing is not None and grid is not None:
+        box_sizes(grid.affine, case.image)
     content = content_hash(image.numpy()) if hashed else ""
     if spacing is not None and not np.allclose(spacing, now, rtol=1e-3):
         old = image.shape[1:]
@@ -196,7 +202,11 @@ def check_image(array: np.ndarray, info: DatasetInfo, path: Path) -> np.ndarray:
 
 
 def check_label(array: np.ndarray, info: DatasetInfo, path: Path) -> np.ndarray:
-    """The label as int16 (x, y, z); DataError names the values that are not declared."""
+    """The label as int16 (x, y, z); DataError names the values that are not declared.
+
+    Values within ``WHOLE`` of a class, as conversions between types leave them, are taken for it;
+    a warning says so.
+    """
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
     if array.ndim != 3:
@@ -207,9 +217,12 @@ def check_label(array: np.ndarray, info: DatasetInfo, path: Path) -> np.ndarray:
             fix="check that the file is the label of this image",
         )
     values = np.unique(array)
-    wrong = [float(v) for v in values if not (v == np.round(v) and 0 <= v <= len(info.classes))]
-    if wrong:
-        shown = ", ".join(f"{v:g}" for v in wrong[:8]) + (" …" if len(wrong) > 8 else "")
+    with np.errstate(invalid="ignore"):  # infinity
+        off = np.abs(values - np.rint(values))
+    right = (off <= WHOLE) & (np.rint(values) >= 0) & (np.rint(values) <= len(info.classes))
+    wrong = values[~right]
+    if wrong.size:
+        shown = ", ".join(map(_written, wrong[:8])) + (" …" if len(wrong) > 8 else "")
         declared = ", ".join(f"{i} {name}" for i, name in enumerate(info.classes, 1))
         raise DataError(
             f"the label has values outside the declared classes: {shown}",
@@ -217,7 +230,18 @@ def check_label(array: np.ndarray, info: DatasetInfo, path: Path) -> np.ndarray:
             expected=f"0 background, {declared}",
             fix="correct the label file or the labels in dataset.json",
         )
-    return array.astype(np.int16)
+    near = values[off > 0]
+    if near.size:
+        warnings.warn(
+            f"{path}: labels such as {_written(near[-1])} are taken for {near[-1]:.0f}",
+            stacklevel=2,
+        )
+    return np.rint(array).astype(np.int16)
+
+
+def _written(value: np.generic) -> str:
+    """A number with all of its digits: 0.99999994 is not 1."""
+    return str(value).removesuffix(".0")
 
 
 def check_pair(image: Any, label: Any, case: Case) -> None:

@@ -5,7 +5,10 @@ A reader that opens a pipe waits for ever, and says of a web page only that its 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 from gtgm.container import free_memory
@@ -18,6 +21,11 @@ FOREIGN = (
     (b"<html", "a web page", "download it again, the address gave a page"),
     (b"<?xml", "an XML text", "download it again, the address gave an answer in XML"),
 )
+
+
+def same_letters(name: str) -> str:
+    """What names have in common that differ in code points alone (NFC)."""
+    return unicodedata.normalize("NFC", name)
 
 
 def check_regular(path: Path) -> bytes:
@@ -49,6 +57,28 @@ def check_regular(path: Path) -> bytes:
         if head.lstrip().lower().startswith(sign):
             raise DataError(f"the file cannot be read: it is {what}", where=path, fix=fix)
     return head
+
+
+def of_macos(name: str) -> bool:
+    """Whether macOS left this file beside those of a person: ``._NAME`` or ``.DS_Store``."""
+    return name.startswith("._") or name == ".DS_Store"
+
+
+def as_on_disk(root: Path, name: str, key: Callable[[str], str] = same_letters) -> str:
+    """The path ``name`` below ``root`` as the disk spells it.
+
+    What is not there is looked for by ``key``, part by part: systems write the same name with
+    other code points (é as one, or as e with an accent). ``name`` itself if nothing, or more than
+    one thing, is found.
+    """
+    if os.path.lexists(root / name):
+        return name
+    folder, last = os.path.split(name)
+    folder = folder and as_on_disk(root, folder, key)
+    found = []
+    with contextlib.suppress(OSError, ValueError):  # no such folder, or a name that none can have
+        found = [other for other in os.listdir(root / folder) if key(other) == key(last)]
+    return os.path.join(folder, found[0]) if len(found) == 1 else name
 
 
 def check_memory(what: str, needed: int, path: Path, fix: str) -> None:

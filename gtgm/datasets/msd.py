@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gtgm.datasets.guard import check_regular
+from gtgm.datasets.guard import as_on_disk, check_regular, of_macos, same_letters
 from gtgm.errors import DataError
 from gtgm.paths import read_json
 
@@ -86,11 +86,17 @@ def scan(root: str | Path) -> Scan:
     return result
 
 
+def is_nifti(name: str) -> bool:
+    """Whether a file name ends with a suffix of NIfTI, in small or capital letters."""
+    return name.lower().endswith(SUFFIXES)
+
+
 def case_id(path: str | Path) -> str:
-    """File name without ``.nii.gz`` or ``.nii``."""
-    name = Path(path).name
+    """File name without ``.nii.gz`` or ``.nii``, in the same code points on every system (NFC)."""
+    name = same_letters(Path(path).name)
     for suffix in SUFFIXES:
-        name = name.removesuffix(suffix)
+        if name.lower().endswith(suffix):
+            name = name[: -len(suffix)]
     return name
 
 
@@ -163,7 +169,9 @@ def _pair(root: Path) -> list[tuple[str, str | None]]:
     images = volumes(root / "imagesTr")
     if not images:
         raise DataError(
-            "the dataset folder is empty" if not any(root.iterdir()) else "there are no images",
+            "there are no images"
+            if any(not of_macos(path.name) for path in root.iterdir())
+            else "the dataset folder is empty",
             where=root,
             expected="dataset.json, or .nii.gz files in imagesTr and labelsTr",
             fix="check the path, or download the data with `gtgm data get`",
@@ -174,12 +182,15 @@ def _pair(root: Path) -> list[tuple[str, str | None]]:
 def volumes(folder: Path) -> list[Path]:
     """NIfTI files of a folder, sorted; none if there is no such folder."""
     # macOS writes a "._name" companion beside every file of the published archives.
-    found = [p for p in folder.glob("*") if p.name.endswith(SUFFIXES)]
-    return sorted(p for p in found if not p.name.startswith("._"))
+    return sorted(p for p in folder.glob("*") if is_nifti(p.name) and not of_macos(p.name))
 
 
 def _collect(root: Path, listed: list[tuple[str, str | None]], result: Scan) -> None:
-    listed = [(i, lab) for i, lab in listed if not Path(i).name.startswith("._")]
+    listed = [
+        (as_on_disk(root, image, _alike), label and as_on_disk(root, label, _alike))
+        for image, label in listed
+        if not of_macos(Path(image).name)
+    ]
     file = root / "dataset.json"
     absent: list[str] = []
     for name in (name for row in listed for name in row if name is not None):
@@ -201,7 +212,7 @@ def _collect(root: Path, listed: list[tuple[str, str | None]], result: Scan) -> 
                     fix="rename the file",
                 )
             )
-        elif not name.endswith(SUFFIXES) or case_id(name) in ("", ".", ".."):
+        elif not is_nifti(name) or case_id(name) in ("", ".", ".."):
             result.problems.append(
                 DataError(
                     f"{_shown(name)} is not a NIfTI file",
@@ -255,6 +266,12 @@ def _collect(root: Path, listed: list[tuple[str, str | None]], result: Scan) -> 
             )
         )
     result.cases.sort(key=lambda case: case.id)
+
+
+def _alike(name: str) -> str:
+    """What the names of one file have in common: letters, and the suffix in whatever case."""
+    stem = case_id(name)
+    return stem + same_letters(name)[len(stem) :].lower()
 
 
 def _is_text(name: str) -> bool:

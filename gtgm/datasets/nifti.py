@@ -13,14 +13,17 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import voxel_sizes
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
+from nibabel.fileholders import FileHolder
 from nibabel.openers import ImageOpener
+from nibabel.orientations import io_orientation
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from gtgm.datasets.guard import check_memory, check_regular
-from gtgm.datasets.msd import SUFFIXES
+from gtgm.datasets.msd import SUFFIXES, is_nifti
 from gtgm.errors import DataError
 
 # Size of the header → class, place of the magic text, and the text.
@@ -30,6 +33,16 @@ MAX_DEFLATE = 1032  # no byte of a gzip file unpacks to more bytes
 MAX_BEHIND = 1 << 20  # bytes behind the voxels, which some tools leave
 SIZES = (1e-4, 1e3)  # mm: from micro-CT to more than any voxel
 MAX_PLACE = 1e6  # mm from the origin of the scanner
+ROUNDING = 1e-3  # of sizes (a share) and of the angles between axes (their cosine)
+NO_ORIENTATION = (
+    "it states no orientation, qform_code and sform_code are 0",
+    "a qform or sform that says which side is left",
+    "set the orientation in the header if it is known; without, left and right are a guess",
+)
+STRAIGHTEN = (
+    "resample image and label, for example with nibabel.processing.resample_to_output (order=0 "
+    "for the label), or leave the case out"
+)
 # xyzt_units of lengths that are not mm; 0 says nothing and is taken for mm.
 OTHER_UNITS = {1: "metres", 3: "micrometres"}
 # What nibabel and gzip raise for a file that is truncated or not what its name says.
@@ -59,10 +72,10 @@ def read_nifti(path: Path) -> tuple[Any, np.ndarray]:
             spacing.
     """
     path = Path(path)
-    if not path.name.endswith(SUFFIXES):
+    if not is_nifti(path.name):
         raise DataError("this is no NIfTI file", where=path, expected=" or ".join(SUFFIXES[::-1]))
     packed = check_regular(path).startswith(GZIP)
-    if packed != path.name.endswith(".gz"):
+    if packed != path.name.lower().endswith(".gz"):
         raise DataError(
             f"the file cannot be read: it is {'' if packed else 'not '}gzip-compressed",
             where=path,
@@ -76,10 +89,102 @@ def read_nifti(path: Path) -> tuple[Any, np.ndarray]:
             f"the file cannot be read ({type(error).__name__}: {error})",
             where=path,
             expected="a complete NIfTI file",
-            fix="the file is damaged or truncated: download or copy it again",
+            fix=_advice(error),
         ) from error
     _check_affine(image.affine, path)
     return image, array
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "close other programs, or use a machine with more memory"
+    if getattr(error, "errno", None):  # of the system, not of what stands in the file
+        return "check the disk, the network and the permissions of the file"
+    return (
+        "if a program is still writing it, wait until it has closed the file; else it is damaged "
+        "or truncated: download or copy it again"
+    )
+
+
+def stored_shape(path: Path) -> tuple[int, ...]:
+    """The shape (x, y, z[, c]) that a file declares that :func:`read_nifti` reads."""
+    with ImageOpener(str(path)) as file:
+        return _header(file.read(max(KINDS)), path)[1].get_data_shape()
+
+
+def header_problems(image: Any) -> list[tuple[str, str, str]]:
+    """What the header of an image (nibabel) says in two ways that contradict each other, and axes
+    that are not at right angles: what it is, what was expected and what to do, of each."""
+    header, affine, found = image.header, image.affine, []
+    if not (header["qform_code"] or header["sform_code"]):
+        found.append(NO_ORIENTATION)
+    sizes, pixdim = voxel_sizes(affine), header["pixdim"][1:4]
+    if not np.allclose(pixdim, sizes, rtol=ROUNDING, atol=0):
+        found.append(
+            (
+                f"voxels are {_times(pixdim)} mm by pixdim and {_times(sizes)} mm by the affine",
+                "the same sizes",
+                "the affine counts; see which is right, and correct the other in the header",
+            )
+        )
+    if header["qform_code"] > 0 and header["sform_code"] > 0:
+        try:
+            qform = header.get_qform()
+        except ValueError:  # no rotation
+            qform = np.full((4, 4), np.nan)
+        if not np.isfinite(qform).all():
+            found.append(
+                (
+                    "its qform is no rotation, though qform_code is above 0",
+                    "the qform of the sform",
+                    "the sform counts; correct the qform, or set qform_code to 0",
+                )
+            )
+        elif (io_orientation(qform) != io_orientation(affine)).any():
+            towards = [", ".join(nib.aff2axcodes(each)) for each in (affine, qform)]
+            found.append(
+                (
+                    f"sform and qform contradict each other: axes run to {towards[0]} by the "
+                    f"sform, to {towards[1]} by the qform",
+                    "one orientation",
+                    "the sform counts; see which side is left, and correct the other in the header",
+                )
+            )
+    if is_sheared(affine):
+        found.append(
+            (
+                "its axes are not at right angles, as of a tilted gantry",
+                "axes at right angles: nothing else can be scored by distance or resampled",
+                STRAIGHTEN,
+            )
+        )
+    return found
+
+
+def box_sizes(affine: np.ndarray, path: Path) -> np.ndarray:
+    """Voxel sizes in mm along the axes of a file, where they are the sides of a box.
+
+    Raises:
+        DataError: the axes are not at right angles, so that these sizes give no distances.
+    """
+    if is_sheared(affine):
+        raise DataError(
+            "its axes are not at right angles, as of a tilted gantry",
+            where=path,
+            expected="axes at right angles, wherever distances are measured or voxels resampled",
+            fix=STRAIGHTEN,
+        )
+    return voxel_sizes(affine)
+
+
+def is_sheared(affine: np.ndarray) -> bool:
+    """Whether two axes of a file are not at right angles, by more than is rounding."""
+    axes = affine[:3, :3] / voxel_sizes(affine)
+    return bool(np.abs(axes.T @ axes - np.eye(3)).max() > ROUNDING)
+
+
+def _times(sizes: np.ndarray) -> str:
+    return " × ".join(f"{size:.5g}" for size in sizes)
 
 
 def _read(path: Path) -> tuple[Any, np.ndarray]:
@@ -89,7 +194,16 @@ def _read(path: Path) -> tuple[Any, np.ndarray]:
         _check_geometry(header, path)
         _check_bytes(header, path)
         _check_extensions(file, header, path)
-        image = image_class.from_filename(path)
+        # By its name, nibabel would look for scan.nii where scan.Nii lies.
+        try:
+            image = image_class.from_file_map({"image": FileHolder(str(path))})
+        except ValueError as problem:
+            raise DataError(
+                f"the place of the voxels cannot be read from its header ({problem})",
+                where=path,
+                expected="a sform, or a qform that is a rotation",
+                fix="repair the header (qform, sform)",
+            ) from problem
         voxels = image.dataobj
         described = (voxels.shape, voxels.dtype, voxels.offset, voxels.slope, voxels.inter)
         array = np.asanyarray(ArrayProxy(file, described, mmap=False))
@@ -198,7 +312,7 @@ def _check_bytes(header: Any, path: Path) -> None:
         )
     axes = int(header["dim"][0])
     voxels = math.prod(int(n) for n in header["dim"][1 : 1 + axes])
-    stored = path.stat().st_size * (MAX_DEFLATE if path.name.endswith(".gz") else 1)
+    stored = path.stat().st_size * (MAX_DEFLATE if path.name.lower().endswith(".gz") else 1)
     if offset + voxels * dtype.itemsize > stored:
         raise EOFError(
             f"{voxels} voxels of {dtype} from byte {offset:.0f} on are more than the file can hold"

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from gtgm.datasets.fetch import not_written, require_room
+from gtgm.datasets.guard import of_macos
 from gtgm.errors import DataError
 
 #: Most members; the largest dataset of the registry has some thousands.
@@ -76,7 +77,7 @@ def _look_through(archive: Path, root: str, quota: int) -> dict[PurePosixPath, i
         for number, member in enumerate(iter(tar.next, None), start=1):
             tar.members.clear()  # tarfile would keep them all
             path, why = PurePosixPath(member.name), _why_not(member, root)
-            companion = path.name.startswith("._")
+            companion = of_macos(path.name)
             left -= 0 if companion else member.size
             if not why and number > MEMBERS:
                 why = f"is one of more than {MEMBERS}"
@@ -110,7 +111,7 @@ def _why_not(member: tarfile.TarInfo, root: str) -> str:
         return "is a sparse file, which takes more than the archive holds"
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE):
         return f"is neither file nor folder (type {member.type!r})"
-    if path.name.startswith("._") or not path.parts:
+    if of_macos(path.name) or not path.parts:
         return ""
     if path.parts[0] != root:
         return f"lies outside of the folder {root}"

@@ -16,15 +16,10 @@ from gtgm.datasets import em, geometry, msd, registry
 from gtgm.datasets.compare import Facts, Problem, compare_cases
 from gtgm.datasets.dataset import Case, Dataset, em_case, find
 from gtgm.datasets.em_array import AbsentBlocks
+from gtgm.datasets.nifti import header_problems
 from gtgm.datasets.registry import DatasetInfo
 from gtgm.datasets.splits import em_training_range
 from gtgm.errors import DataError, GTGMError
-
-NO_ORIENTATION = (
-    "it states no orientation, qform_code and sform_code are 0",
-    "a qform or sform that says which side is left",
-    "set the orientation in the header if it is known; without, left and right are a guess",
-)
 
 
 def incomplete(name: str, data: str | Path | None = None) -> str:
@@ -119,17 +114,20 @@ def _verify_case(case: Case, info: DatasetInfo, problems: list[Problem]) -> Fact
     # Absent files are in the scan's problems already.
     facts = Facts(case)
     image = label = None
+    said: list[tuple[str, str, str]] = []
     if os.path.isfile(case.image):
         with _collect(problems, case.image):
             image, voxels = geometry.read_nifti(case.image)
             facts.spacing = geometry.model_spacing(image.affine)
-            if not (image.header["qform_code"] or image.header["sform_code"]):
-                problems.append(Problem(str(case.image), *NO_ORIENTATION))
+            said = header_problems(image)
+            problems += [Problem(str(case.image), *each) for each in said]
             voxels = geometry.check_image(voxels, info, case.image)
             facts.content = geometry.content_hash(geometry.in_model_axes(voxels, image.affine))
     if case.label is not None and os.path.isfile(case.label):
         with _collect(problems, case.label):
             label, voxels = geometry.read_nifti(case.label)
+            more = [each for each in header_problems(label) if each not in said]
+            problems += [Problem(str(case.label), *each) for each in more]
             voxels = geometry.check_label(voxels, info, case.label)
             facts.classes = set(np.unique(voxels).tolist())
             facts.label = geometry.content_hash(geometry.in_model_axes(voxels[None], label.affine))

@@ -64,11 +64,11 @@ def nnunet_lines(results: Sequence[Result], reports: Sequence[Mapping[str, Any]]
             f"fold {report['fold']}, draw {report['draw']}",
             f"[{report['used']['train']['seconds'] / 60:.1f}](benchmarks/{report['file']})",
             f"{report['steps']} of {report['own_steps']}",
-            f"{100 * report['summary']['dice']:.1f}",
+            _percent(report["summary"]["dice"]),
         ]
-        rows += [
-            [*row, f"{(r.wall_seconds or 0) / 60:.1f}", f"{100 * dice(r):.1f}"] for r in same
-        ] or [[*row, NOTHING, NOTHING]]
+        rows += [[*row, f"{(r.wall_seconds or 0) / 60:.1f}", _percent(dice(r))] for r in same] or [
+            [*row, NOTHING, NOTHING]
+        ]
     label = METHODS[BASELINE].label
     header = ["labels", "cases", "nnU-Net: minutes of training", "steps of its own schedule",
               "nnU-Net: Dice (%)", f"{label}: minutes, all", f"{label}: Dice (%)"]  # fmt: skip
@@ -87,3 +87,7 @@ def nnunet_lines(results: Sequence[Result], reports: Sequence[Mapping[str, Any]]
         "short time on one CPU core, not what it can do. For that, see the other systems "
         "under the table of the [README](../README.md#reported-and-measured).",
     ]
+
+
+def _percent(dice: float | None) -> str:
+    return NOTHING if dice is None else f"{100 * dice:.1f}"

@@ -24,7 +24,7 @@ from torch import nn
 from gtgm import paths
 from gtgm.datasets import registry
 from gtgm.datasets.geometry import Volume, load_volume, model_orientation, to_file_grid
-from gtgm.datasets.msd import SUFFIXES, Case
+from gtgm.datasets.msd import Case, volumes
 from gtgm.device import process_state
 from gtgm.errors import DataError, SettingsError
 from gtgm.inference import predict_scores, unmeasured
@@ -36,7 +36,7 @@ IMAGE, PREDICTION = "image", "pred"
 
 def images_in(folder: str | Path) -> list[str]:
     """The NIfTI files of a folder, sorted; none where there is no such folder."""
-    return sorted(str(f) for f in Path(folder).glob("*") if f.name.endswith(SUFFIXES))
+    return [str(file) for file in volumes(Path(folder))]
 
 
 def image_items(datalist: Sequence[str]) -> list[dict[str, str]]:
@@ -195,7 +195,7 @@ class SaveLabelsd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         image = Path(data[IMAGE].meta["filename_or_obj"])
         output = self.output_dir / image.name
-        if output.resolve() == image.resolve():
+        if output.exists() and output.samefile(image):
             raise DataError(
                 "the output would replace the image", where=output, fix="name another --output_dir"
             )

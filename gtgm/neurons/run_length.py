@@ -19,7 +19,7 @@ from scipy.sparse.csgraph import connected_components, dijkstra, minimum_spannin
 from scipy.spatial import cKDTree
 from skimage.morphology import skeletonize
 
-from gtgm.datasets.guard import check_regular
+from gtgm.datasets.guard import check_regular, of_macos
 from gtgm.errors import DataError, SettingsError
 from gtgm.neurons.metrics import check_resolution
 
@@ -186,7 +186,7 @@ def read_skeletons(folder: str | Path, unit_nm: float = 1.0) -> dict[int, Skelet
     Raises:
         DataError: no such folder, none of these files in it, or one that cannot be used.
     """
-    files = sorted(Path(folder).glob("*.swc"))
+    files = sorted(file for file in Path(folder).glob("*.swc") if not of_macos(file.name))
     if not files:
         raise DataError(
             "there is no SWC file", where=folder, expected="a folder with one .swc file per neuron"

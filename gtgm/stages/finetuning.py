@@ -19,6 +19,7 @@ from gtgm.crop import with_places
 from gtgm.datasets import registry
 from gtgm.datasets.compare import Facts, compare_cases
 from gtgm.datasets.geometry import Volume, content_hash
+from gtgm.datasets.nifti import box_sizes, read_nifti
 from gtgm.datasets.registry import DatasetInfo
 from gtgm.errors import DataError, SettingsError
 from gtgm.hashing import to_dict
@@ -85,7 +86,7 @@ def _finetune(
             settings.workers,
         )
 
-        def score(network: nn.Module) -> float:
+        def score(network: nn.Module) -> float | None:
             return metrics.summarise(evaluate(study, dataset, network, about, test))["dice"]
 
         trained = training.finetune(
@@ -263,18 +264,19 @@ def evaluate(
         Rows of :func:`gtgm.metrics.score_case`.
 
     Raises:
-        DataError: a case has no label.
+        DataError: a case has no label, or axes that are not at right angles.
     """
     info = study.open(dataset).info
     rows = []
     for case in tqdm(cases, desc="evaluate", leave=False):
         volume = _labelled(study, dataset, case, tuple(about["spacing"]) or None)
         _, predicted = segment_volume(network, volume, about)
-        truth = np.asarray(nib.load(volume.case.label).dataobj).reshape(predicted.shape)
+        sizes = box_sizes(predicted.affine, volume.case.image)
+        truth = read_nifti(volume.case.label)[1].reshape(predicted.shape)
         rows += metrics.score_case(
             np.asarray(predicted.dataobj),
             np.rint(truth).astype(np.int16),
-            predicted.header.get_zooms()[:3],
+            sizes,
             info.classes,
             case,
         )
@@ -311,6 +313,8 @@ def _read_everything(study: Study, dataset: str, labelled: list[str], test: list
     numbers = range(len(study.open(dataset).info.classes) + 1)
     for case in tqdm([*labelled, *test], desc=f"read {dataset}", leave=False):
         volume = _labelled(study, dataset, case, spacing)
+        if case in test:
+            box_sizes(volume.meta.affine, volume.case.image)
         facts.append(
             Facts(
                 volume.case,
@@ -330,6 +334,13 @@ def _read_everything(study: Study, dataset: str, labelled: list[str], test: list
             expected="a structure in at least one labelled case",
             fix=f"see what `gtgm data verify {dataset}` says, or take another draw or fraction",
         )
+    for number, name in enumerate(study.open(dataset).info.classes, 1):
+        if not any(number in each.classes for each in facts[: len(labelled)]):
+            warnings.warn(
+                f"{dataset}: none of the {len(labelled)} labelled cases holds the class {number} "
+                f"{name}: it cannot be learned, and its Dice will be 0 where test cases hold it",
+                stacklevel=2,
+            )
 
 
 def _labelled(study: Study, dataset: str, case: str, spacing: tuple[float, ...] | None) -> Volume:

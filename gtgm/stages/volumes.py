@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import prod
 
-import nibabel as nib
 import torch
 from tqdm.auto import tqdm
 
 from gtgm.cache import VolumeCache
 from gtgm.container import free_memory
+from gtgm.datasets.nifti import stored_shape
 from gtgm.stages.study import Study
 from gtgm.volume_store import StoredVolume, VolumeStore
 
@@ -66,4 +66,4 @@ def bytes_of(study: Study, name: str, case: str) -> int:
     dataset = study.open(name)
     if dataset.info.format == "cremi":
         return study.em_volume(name).raw.size * 4 // len(study.pool()[name])
-    return prod(nib.load(dataset.case(case).image).shape) * 4
+    return prod(stored_shape(dataset.case(case).image)) * 4
