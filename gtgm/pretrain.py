@@ -104,7 +104,7 @@ def pretrain(
     optimizer = torch.optim.AdamW(
         model.parameters(), settings.lr, (0.9, 0.999), weight_decay=settings.weight_decay
     )
-    schedule = loop.make_schedule(optimizer, settings.schedule, settings.steps, settings.batch)
+    schedule = loop.make_schedule(optimizer, settings.schedule, settings.steps)
     key = settings_hash(
         settings, backbone, objective.__name__, seed, [v.case for v in volumes], list(texts)
     )

@@ -175,9 +175,9 @@ class FinetuneSettings:
         patch: voxels (z, y, x); empty for the dataset's own.
         spacing: working voxel size in mm (z, y, x); empty for each file's own, or in the paper's
             profile the dataset's.
-        encoder_lr: learning rate of a pretrained encoder, as a share of ``lr``.
-        decoder_first: share of the steps in which a pretrained encoder stays as it is, while the
-            decoder learns to use it.
+        encoder_lr: learning rate of the encoder, as a share of ``lr``, however it starts.
+        decoder_first: share of the steps in which the encoder stays as it is, however it starts,
+            while the decoder learns to use it.
         ema: decay of the weight average that is evaluated; 0 evaluates the last weights.
         augmentation: ``strong`` (rotation, zoom, noise, blur, intensity, contrast), or ``released``
             (flips, quarter turns and intensity shifts with the released probabilities).
@@ -188,7 +188,8 @@ class FinetuneSettings:
         overlap: of neighbouring sliding windows.
         sigmoid_output: sigmoid before the softmax loss (`deviations.md`, row 2).
         released_window: the CT window for every modality (row 3).
-        select_on_test: keep the checkpoint that is best on the test cases (row 5).
+        select_on_test: keep the checkpoint that is best on the test cases (row 5), by the Dice that
+            the release selects on, averaged over classes and background (row 4).
         chunk, checkpointing, graphs, workers, volumes: as in :class:`PretrainSettings`.
         windows: of the sliding window that go through the network together.
     """
