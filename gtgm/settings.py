@@ -34,6 +34,9 @@ VOLUMES = ("auto", "memory", "disk")
 #: GB of a GPU that there are presets for.
 MEMORY = ("8", "16", "24", "80")
 EMBEDDED = "embedded"
+#: Fewest patches of a joined batch: of two, batch norm makes ±1 whatever they show, and L_VR has no
+#: gradient. ``as_released`` has as few as the release.
+JOINED = 16
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class PretrainSettings:
 
     Attributes:
         patch: voxels of a training patch (z, y, x).
-        batch: patches per process and step.
+        batch: patches per process and step; joined at least :data:`JOINED`.
         weight_vr: weight of L_VR beside L_VLP; chosen on fold 0 for 128 features, and larger heads
             take proportionally less.
         off_diagonal: λ inside L_VR.
@@ -274,10 +277,12 @@ def preset(
     dataset: str = "",
     modality: str = "",
     method: str = "",
+    backbone: str = "",
     **changes: Any,
 ) -> Any:
     """Settings of ``stage`` for a profile, then on top of it, each over the one before, those of
-    the modality (CT, MRI, EM), the dataset, the method, the protocol, and ``changes``.
+    the backbone, the modality (CT, MRI, EM), the dataset, the method, the protocol, and
+    ``changes``.
 
     Raises:
         SettingsError: an unknown stage, profile, protocol or setting, or a value of a wrong type.
@@ -289,6 +294,7 @@ def preset(
     values: dict[str, Any] = {}
     for table in (
         tables[profile].get(stage, {}),
+        tables[profile].get("backbone", {}).get(backbone, {}).get(stage, {}),
         tables[profile].get("modality", {}).get(modality, {}).get(stage, {}),
         tables[profile].get("dataset", {}).get(dataset, {}).get(stage, {}),
         tables[profile].get("method", {}).get(method, {}).get(stage, {}),
@@ -303,7 +309,9 @@ def preset(
 def memory_preset(gigabytes: int, backbone: str) -> dict[str, dict[str, Any]]:
     """Changes with which fine-tuning in the paper's sizes fits a GPU; they change no number.
 
-    Pretraining takes little more than 3 GB in any way (results/benchmarks/memory_gpu.json).
+    Pretraining two patches at a time takes little more than 3 GB in any way
+    (results/benchmarks/memory_gpu.json). ``resnet50`` takes all 16 together, for its batch norm:
+    about 13 GB, if its two patches tell.
 
     Args:
         gigabytes: memory of the GPU, among :data:`MEMORY`.

@@ -20,7 +20,7 @@ from gtgm.stages.disjoint import check_cases, check_sections
 NAME = "Task04_Hippocampus"
 FAST = {
     "text": {"captioner": "describe", "encoder_steps": 2, "cases": 0},
-    "pretrain": {"steps": 2, "batch": 4, "patch": [16, 24, 24], "width": 16},
+    "pretrain": {"steps": 2, "batch": 16, "patch": [16, 24, 24], "width": 16},
     "finetune": {"steps": 2, "patch": [16, 24, 24]},
 }
 

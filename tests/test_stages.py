@@ -39,7 +39,7 @@ from gtgm.stages.published import score_published_file
 NAME = "Task04_Hippocampus"
 FAST = {
     "text": {"captioner": "describe", "encoder_steps": 5, "cases": 0},
-    "pretrain": {"steps": 3, "batch": 4, "patch": [16, 24, 24], "precision": "no", "width": 16},
+    "pretrain": {"steps": 3, "batch": 16, "patch": [16, 24, 24], "precision": "no", "width": 16},
     "finetune": {"steps": 3, "precision": "no", "checkpoint_every": 2},
     "neurons": {"steps": 3, "patch": [8, 32, 32], "bf16": False},
 }

@@ -12,6 +12,7 @@ from gtgm import finetune as finetuning
 from gtgm import loop, pretrain
 from gtgm.errors import DataError, SettingsError, WeightsError
 from gtgm.methods.gtgm import GTGM
+from gtgm.methods.pcrlv2 import PCRLv2
 from gtgm.models.encoder import build_encoder, from_pretrained, save_pretrained
 from gtgm.models.segmenter import build_segmenter
 from gtgm.pool import PatchPool, PooledVolume, pad_to
@@ -244,6 +245,10 @@ def test_what_cannot_be_pretrained_is_refused(tmp_path):
     with pytest.raises(SettingsError, match="transposed"):
         settings = dataclasses.replace(PRE, transpose=True, patch=(8, 8, 6))
         pretrain.pretrain(settings, "unet", GTGM, *data, tmp_path)
+    with pytest.raises(SettingsError, match="pretrain.graphs: is on, and PCRLv2 calls"):
+        pretrain.pretrain(
+            dataclasses.replace(PRE, graphs=True), "unet", PCRLv2, *data[:2], None, tmp_path
+        )
     with pytest.raises(DataError, match="1 volume"):
         pretrain.pretrain(PRE, "unet", GTGM, data[0][:1], *data[1:], tmp_path)
 

@@ -27,7 +27,7 @@ def command(runs: Path, port: int) -> list[str]:
         *("-m", "gtgm.cli", "pretrain", "Task04_Hippocampus", "--profile", "tiny"),
         *("--runs", str(runs), "--set", "text.captioner=describe", "--set", "text.cases=4"),
         *("--set", f"pretrain.steps={STEPS}", "--set", f"pretrain.checkpoint_every={EVERY}"),
-        *("--set", "pretrain.precision=no", "--set", "pretrain.batch=4"),
+        *("--set", "pretrain.precision=no", "--set", "pretrain.batch=8"),
         *("--set", "text.encoder_steps=5"),
     ]
 

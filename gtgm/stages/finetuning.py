@@ -20,6 +20,7 @@ from gtgm.datasets import registry
 from gtgm.datasets.compare import Facts, compare_cases
 from gtgm.datasets.geometry import Volume, content_hash
 from gtgm.datasets.registry import DatasetInfo
+from gtgm.device import process_state
 from gtgm.errors import DataError, SettingsError
 from gtgm.hashing import to_dict
 from gtgm.inference import segment_volume
@@ -86,7 +87,8 @@ def _finetune(
         )
 
         def score(network: nn.Module) -> float:
-            return metrics.summarise(evaluate(study, dataset, network, about, test))["dice"]
+            rows = evaluate(study, dataset, network, about, test)
+            return metrics.summarise(rows)["dice_with_background"]
 
         trained = training.finetune(
             settings,
@@ -102,6 +104,9 @@ def _finetune(
             score,
             study.settings("pretrain").sizes,
         )
+        state = process_state()
+        if not state.is_main_process:
+            return state.wait_for_everyone()
         rows = evaluate(study, dataset, trained.network, about, test, folder / "predictions")
     summary = metrics.summarise(rows)
     save_segmenter(trained.network, folder, **about, summary=summary)
@@ -127,6 +132,7 @@ def _finetune(
         # One picture per method and fraction is enough.
         first=partial(keep_example_of, study) if draw == 0 else None,
     )
+    state.wait_for_everyone()
 
 
 def keep_example_of(study: Study, result: Result) -> Path:
