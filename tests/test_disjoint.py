@@ -123,6 +123,15 @@ def test_a_copy_is_found_before_anything_is_trained(root, tmp_path, monkeypatch)
         finetune(study(tmp_path), NAME, "gtgm")
 
 
+@pytest.mark.parametrize("stage", [caption, pretrain])
+def test_a_copy_is_found_before_anything_is_captioned(root, tmp_path, stage):
+    split = study(tmp_path).split(NAME)
+    duplicate(root, split.test(0)[0], split.train(0)[0], same)
+    with pytest.raises(DataError, match=f"pretrained on: {NAME}/{split.test(0)[0]} = "):
+        stage(study(tmp_path))
+    assert not list((tmp_path / "runs").rglob("*.jsonl"))
+
+
 def test_captions_that_noted_no_contents_are_compared_all_the_same(root, tmp_path):
     mine = study(tmp_path)
     done = caption(mine).folder / "result.json"

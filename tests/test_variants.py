@@ -40,7 +40,7 @@ VARIED = {
     "weight_vr": {"pretrain.weight_vr"},
     "temperature": {"pretrain.temperature"},
     "batch": {"pretrain.batch"},
-    "backbone": set(),
+    "backbone": {"pretrain.chunk"},  # which changes no number
     "cases": {"text.cases"},
     "caption_grid": {"text.grid_step"},
     "length": {"pretrain.steps"},
