@@ -164,11 +164,11 @@ def finetune(
         done = step + 1
         if done % LOG_EVERY == 0 or done == steps:
             curves["loss"].append([done, float(loss.detach())])
-        if done % settings.checkpoint_every == 0 or done == steps:
-            if accelerator.is_main_process:  # the others wait in their next step
-                if settings.select_on_test:
-                    curves["selected"].append([done, parts["best"].offer(network, score(network))])
-                loop.save_checkpoint(folder, key, done, curves, **parts)
+        kept = done % settings.checkpoint_every == 0 or done == steps
+        if kept and accelerator.is_main_process:  # the others wait in their next step
+            if settings.select_on_test:
+                curves["selected"].append([done, parts["best"].offer(network, score(network))])
+            loop.save_checkpoint(folder, key, done, curves, **parts)
     if settings.select_on_test:
         network.load_state_dict(parts["best"].weights)
         return Finetuned(network, curves)
