@@ -226,7 +226,8 @@ def test_a_stopped_pretraining_ends_with_the_same_encoder(tmp_path, monkeypatch)
 
 @pytest.mark.parametrize(
     "option",
-    [{"projected_vr": False}, {"equal_captions": False}, {"clip_sum": True}, {"weight_vr": 1.0}],
+    # Not equal_captions: of equal texts the two targets have the same loss but for rounding.
+    [{"projected_vr": False}, {"clip_sum": True}, {"weight_vr": 1.0}],
 )
 def test_options_of_the_losses_matter(tmp_path, option):
     data = pool(tmp_path / "c")
