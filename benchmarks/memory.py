@@ -95,7 +95,7 @@ def measure(row: dict[str, Any], patch: tuple[int, int, int]) -> dict[str, Any]:
 
 
 def _pretrain(row: dict[str, Any], patch: tuple[int, int, int], device: torch.device) -> Any:
-    settings = dataclasses.replace(preset("pretrain", "paper"), chunk=row.get("chunk", 0))
+    settings = dataclasses.replace(preset("pretrain", "paper", batch=2), chunk=row.get("chunk", 0))
     encoder = build_encoder(row["backbone"], **row["sizes"])
     save_memory(encoder, row.get("chunk", 0), row.get("checkpointing", False))
     model = GTGM(encoder, settings, FrozenText(torch.randn(2, 768))).to(device)

@@ -56,7 +56,7 @@ def page(folder: Path) -> str:
 
 def plan(cpu: dict[str, Any], gpu: dict[str, Any]) -> dict[str, str]:
     """Every value of the page, in words."""
-    settings = preset("pretrain", "paper")
+    settings = preset("pretrain", "paper", batch=2)
     step = _row(gpu["pretraining"], GPU_ROW)["seconds"]
     store = _row(cpu["loading"], STORE_ROW)
     batch = GPUS * settings.batch

@@ -52,7 +52,7 @@ def measure(name: str, options: Any) -> dict[str, Any]:
     """Seconds, peak memory and the first loss of a row."""
     row = ROWS[name][1]
     settings = dataclasses.replace(
-        preset("pretrain", "paper"), patch=tuple(options.patch), chunk=row.get("chunk", 0)
+        preset("pretrain", "paper", batch=2), patch=tuple(options.patch), chunk=row.get("chunk", 0)
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)

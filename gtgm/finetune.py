@@ -36,7 +36,7 @@ from gtgm.ahead import ahead
 from gtgm.crop import FOREGROUND, RandCropStoredd, with_places
 from gtgm.device import accelerator as make_accelerator
 from gtgm.device import check_processes, step_generator, training_precision
-from gtgm.errors import DataError
+from gtgm.errors import DataError, SettingsError
 from gtgm.hashing import settings_hash
 from gtgm.models.chunks import check_independent, in_chunks
 from gtgm.models.encoder import DIVISOR, save_memory
@@ -87,8 +87,9 @@ def finetune(
         folder: of the run; holds the checkpoint.
         pretrained: folder of a pretrained encoder; None starts at random.
         seed: of the decoder and of every draw.
-        score: gives the number to select on, for ``settings.select_on_test`` only; None where it is
-            undefined, and the last weights count.
+        score: gives the number to select on, which the main process asks for; needed for
+            ``settings.select_on_test``, and for nothing else. None where it is undefined: the last
+            weights count.
         sizes: of a backbone that starts at random.
 
     Returns:
@@ -97,11 +98,18 @@ def finetune(
     Raises:
         WeightsError: the pretrained encoder does not fit.
         DataError: no case.
-        SettingsError: chunks of a network with batch norm, or checkpointing of another one than
-            swin.
+        SettingsError: chunks of a network with batch norm, checkpointing of another one than
+            swin, or ``select_on_test`` without a score.
     """
     if not cases:
         raise DataError("no labelled case to train on", expected="at least one")
+    if settings.select_on_test and score is None:
+        raise SettingsError(
+            "is on, and nothing scores a checkpoint",
+            where="finetune.select_on_test",
+            expected="the argument score, a function of the network",
+            fix="give one, or set it to false",
+        )
     steps = settings.steps + round(settings.steps_per_case * len(cases))
     precision = training_precision(settings.precision, patch, DIVISOR[backbone])
     settings = replace(settings, precision=precision)
@@ -113,8 +121,8 @@ def finetune(
     check_recordable(settings, accelerator.num_processes, "finetune.graphs")
     save_memory(network.encoder, settings.chunk, settings.checkpointing)
     network = network.to(accelerator.device, memory_format=torch.channels_last_3d)
-    optimizer = _optimizer(network, settings, pretrained is not None)
-    schedule = loop.make_schedule(optimizer, settings.schedule, steps, settings.batch)
+    optimizer = _optimizer(network, settings)
+    schedule = loop.make_schedule(optimizer, settings.schedule, steps)
     average = AveragedModel(network, multi_avg_fn=loop.warm_average(settings.ema))
     parts = {
         "network": network,
@@ -157,7 +165,7 @@ def finetune(
         if settings.sigmoid_output:
             scores = scores.sigmoid()
         loss = criterion(scores, labels.to(accelerator.device))
-        if pretrained and step < settings.decoder_first * steps:
+        if step < settings.decoder_first * steps:
             optimizer.param_groups[0]["lr"] = 0.0  # the schedule sets it anew after every step
         optimizer.zero_grad(set_to_none=True)
         accelerator.backward(loss)
@@ -168,11 +176,11 @@ def finetune(
         done = step + 1
         if done % LOG_EVERY == 0 or done == steps:
             curves["loss"].append([done, float(loss.detach())])
-        if done % settings.checkpoint_every == 0 or done == steps:
-            if settings.select_on_test and score is not None:
+        kept = done % settings.checkpoint_every == 0 or done == steps
+        if kept and accelerator.is_main_process:  # the others wait in their next step
+            if settings.select_on_test:
                 curves["selected"].append([done, parts["best"].offer(network, score(network))])
-            if accelerator.is_main_process:
-                loop.save_checkpoint(folder, key, done, curves, **parts)
+            loop.save_checkpoint(folder, key, done, curves, **parts)
     if settings.select_on_test:
         network.load_state_dict(parts["best"].weights)
         return Finetuned(network, curves, precision)
@@ -245,11 +253,9 @@ def _draw(
     return cut["image"], cut["label"]
 
 
-def _optimizer(
-    network: nn.Module, settings: FinetuneSettings, pretrained: bool
-) -> torch.optim.Optimizer:
-    """AdamW; a pretrained encoder gets its own share of the learning rate."""
-    encoder = {id(p) for p in network.encoder.parameters()} if pretrained else set()
+def _optimizer(network: nn.Module, settings: FinetuneSettings) -> torch.optim.Optimizer:
+    """AdamW; the encoder, its first group, has its own share of the learning rate."""
+    encoder = {id(p) for p in network.encoder.parameters()}
     groups = [
         {
             "params": [p for p in network.parameters() if id(p) in encoder],
@@ -257,9 +263,7 @@ def _optimizer(
         },
         {"params": [p for p in network.parameters() if id(p) not in encoder], "lr": settings.lr},
     ]
-    return torch.optim.AdamW(
-        [g for g in groups if g["params"]], settings.lr, weight_decay=settings.weight_decay
-    )
+    return torch.optim.AdamW(groups, settings.lr, weight_decay=settings.weight_decay)
 
 
 class _Best:

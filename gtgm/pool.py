@@ -22,11 +22,18 @@ class PooledVolume:
         load: gives the normalised volume (C, D, H, W): a tensor, or what is indexed alike and reads
             only what is asked for (:class:`gtgm.volume_store.StoredVolume`).
         captions: store that holds its captions.
+        dataset: that it is of; another one may have a case of the same id.
     """
 
     case: str
     load: Callable[[], torch.Tensor]
     captions: CaptionStore
+    dataset: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Dataset and case."""
+        return self.dataset, self.case
 
 
 #: A volume, and the first voxel (z, y, x) of a patch in it.
@@ -98,17 +105,17 @@ class PatchPool:
         caption = volume.captions.nearest(volume.case, origin)
         channel = slice(caption["channel"], caption["channel"] + 1)
         box = tuple(slice(o, o + p) for o, p in zip(origin, self.patch, strict=True))
-        place = volume.case, tuple(caption["origin"])
+        place = volume.key, tuple(caption["origin"])
         text = self._shuffled.get(place, caption["text"])
         return pad_to(image[(channel, *box)], self.patch), self._index[text]
 
     def _shuffle(self, seed: int) -> dict[tuple, str]:
-        """Text of another place, by case and origin of every place."""
-        rows = [(v.case, row) for v in self.volumes for row in v.captions.rows(v.case)]
+        """Text of another place, by volume and origin of every place."""
+        rows = [(v.key, row) for v in self.volumes for row in v.captions.rows(v.case)]
         order = np.random.default_rng(seed).permutation(len(rows))
         return {
-            (case, tuple(row["origin"])): rows[other][1]["text"]
-            for (case, row), other in zip(rows, order, strict=True)
+            (key, tuple(row["origin"])): rows[other][1]["text"]
+            for (key, row), other in zip(rows, order, strict=True)
         }
 
     @staticmethod

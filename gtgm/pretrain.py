@@ -89,8 +89,8 @@ def pretrain(
 
     Raises:
         SettingsError: a transpose of a patch whose sections are not square, an option that the
-            method does not have, chunks of a backbone with batch norm, or checkpointing of another
-            one than swin.
+            method does not have, chunks of a backbone with batch norm, checkpointing of another one
+            than swin, or graphs of what is not recorded.
         DataError: fewer than two volumes.
     """
     _check(settings, volumes)
@@ -102,13 +102,13 @@ def pretrain(
     torch.manual_seed(seed)
     encoder = build_encoder(backbone, 1, **settings.sizes)
     check_independent(encoder, settings.chunk, 2 * settings.batch, "pretrain.chunk")
-    check_recordable(settings, accelerator.num_processes, "pretrain.graphs")
+    check_recordable(settings, accelerator.num_processes, "pretrain.graphs", objective)
     save_memory(encoder, settings.chunk, settings.checkpointing, "pretrain")
     model = make_objective(objective, encoder, settings, text)
     optimizer = torch.optim.AdamW(
         model.parameters(), settings.lr, (0.9, 0.999), weight_decay=settings.weight_decay
     )
-    schedule = loop.make_schedule(optimizer, settings.schedule, settings.steps, settings.batch)
+    schedule = loop.make_schedule(optimizer, settings.schedule, settings.steps)
     key = settings_hash(
         settings,
         accelerator.num_processes,
@@ -116,7 +116,7 @@ def pretrain(
         backbone,
         objective.__name__,
         seed,
-        [v.case for v in volumes],
+        [v.key for v in volumes],
         list(texts),
     )
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule}

@@ -34,6 +34,9 @@ VOLUMES = ("auto", "memory", "disk")
 #: GB of a GPU that there are presets for.
 MEMORY = ("8", "16", "24", "80")
 EMBEDDED = "embedded"
+#: Fewest patches of a joined batch: of two, batch norm makes ±1 whatever they show, and L_VR has no
+#: gradient. ``as_released`` has as few as the release.
+JOINED = 16
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class PretrainSettings:
 
     Attributes:
         patch: voxels of a training patch (z, y, x).
-        batch: patches per process and step.
+        batch: patches per process and step; joined at least :data:`JOINED`.
         weight_vr: weight of L_VR beside L_VLP; chosen on fold 0 for 128 features, and larger heads
             take proportionally less.
         off_diagonal: λ inside L_VR.
@@ -179,9 +182,9 @@ class FinetuneSettings:
         patch: voxels (z, y, x); empty for the dataset's own.
         spacing: working voxel size in mm (z, y, x); empty for each file's own, or in the paper's
             profile the dataset's.
-        encoder_lr: learning rate of a pretrained encoder, as a share of ``lr``.
-        decoder_first: share of the steps in which a pretrained encoder stays as it is, while the
-            decoder learns to use it.
+        encoder_lr: learning rate of the encoder, as a share of ``lr``, however it starts.
+        decoder_first: share of the steps in which the encoder stays as it is, however it starts,
+            while the decoder learns to use it.
         ema: decay of the weight average that is evaluated; 0 evaluates the last weights.
         augmentation: ``strong`` (rotation, zoom, noise, blur, intensity, contrast), or ``released``
             (flips, quarter turns and intensity shifts with the released probabilities).
@@ -192,7 +195,8 @@ class FinetuneSettings:
         overlap: of neighbouring sliding windows.
         sigmoid_output: sigmoid before the softmax loss (`deviations.md`, row 2).
         released_window: the CT window for every modality (row 3).
-        select_on_test: keep the checkpoint that is best on the test cases (row 5).
+        select_on_test: keep the checkpoint that is best on the test cases (row 5), by the Dice that
+            the release selects on, averaged over classes and background (row 4).
         precision, processes, chunk, checkpointing, graphs, workers, volumes: as in
             :class:`PretrainSettings`.
         windows: of the sliding window that go through the network together.
@@ -280,10 +284,12 @@ def preset(
     dataset: str = "",
     modality: str = "",
     method: str = "",
+    backbone: str = "",
     **changes: Any,
 ) -> Any:
     """Settings of ``stage`` for a profile, then on top of it, each over the one before, those of
-    the modality (CT, MRI, EM), the dataset, the method, the protocol, and ``changes``.
+    the backbone, the modality (CT, MRI, EM), the dataset, the method, the protocol, and
+    ``changes``.
 
     Raises:
         SettingsError: an unknown stage, profile, protocol or setting, or a value of a wrong type.
@@ -295,6 +301,7 @@ def preset(
     values: dict[str, Any] = {}
     for table in (
         tables[profile].get(stage, {}),
+        tables[profile].get("backbone", {}).get(backbone, {}).get(stage, {}),
         tables[profile].get("modality", {}).get(modality, {}).get(stage, {}),
         tables[profile].get("dataset", {}).get(dataset, {}).get(stage, {}),
         tables[profile].get("method", {}).get(method, {}).get(stage, {}),
@@ -309,7 +316,9 @@ def preset(
 def memory_preset(gigabytes: int, backbone: str) -> dict[str, dict[str, Any]]:
     """Changes with which fine-tuning in the paper's sizes fits a GPU; they change no number.
 
-    Pretraining takes little more than 3 GB in any way (results/benchmarks/memory_gpu.json).
+    Pretraining two patches at a time takes little more than 3 GB in any way
+    (results/benchmarks/memory_gpu.json). ``resnet50`` takes all 16 together, for its batch norm:
+    about 13 GB, if its two patches tell.
 
     Args:
         gigabytes: memory of the GPU, among :data:`MEMORY`.

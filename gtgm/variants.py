@@ -18,7 +18,7 @@ from gtgm.methods import METHODS
 from gtgm.methods.gtgm import GTGM
 from gtgm.models.encoder import BACKBONES
 from gtgm.setting_checks import check_choice
-from gtgm.settings import EMBEDDED
+from gtgm.settings import EMBEDDED, JOINED
 from gtgm.stages import Study, finetune
 from gtgm.stages.captioning import pooled_cases
 from gtgm.statistics import Comparison, dice
@@ -169,7 +169,7 @@ ABLATIONS: dict[str, tuple[Variant, ...]] = {
     "temperature": _scaled(
         "pretrain.temperature", "temperature {pretrain.temperature:g}", 0.25, 4.0
     ),
-    "batch": _scaled("pretrain.batch", "batch {pretrain.batch}", 0.5, 2.0, least=2),
+    "batch": _scaled("pretrain.batch", "batch {pretrain.batch}", 0.5, 2.0, least=JOINED),
     "backbone": (
         Variant("{backbone}, " + METHODS["gtgm"].label),
         *(

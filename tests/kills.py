@@ -40,7 +40,7 @@ CHANGES = {
     "text": {"captioner_steps": 4, "encoder_steps": 4, "cases": 4, "image_size": 32},
     "pretrain": {
         "steps": 6,
-        "batch": 4,
+        "batch": 16,
         "patch": [24, 24, 24],
         "width": 16,
         "embedding": 8,

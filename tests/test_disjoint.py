@@ -20,7 +20,7 @@ from gtgm.stages.disjoint import check_cases, check_sections
 NAME = "Task04_Hippocampus"
 FAST = {
     "text": {"captioner": "describe", "encoder_steps": 2, "cases": 0},
-    "pretrain": {"steps": 2, "batch": 4, "patch": [16, 24, 24], "width": 16},
+    "pretrain": {"steps": 2, "batch": 16, "patch": [16, 24, 24], "width": 16},
     "finetune": {"steps": 2, "patch": [16, 24, 24]},
 }
 
@@ -121,6 +121,15 @@ def test_a_copy_is_found_before_anything_is_trained(root, tmp_path, monkeypatch)
     monkeypatch.setattr("gtgm.stages.finetuning.pretrain", None)
     with pytest.raises(DataError, match="is pretrained on|is trained on"):
         finetune(study(tmp_path), NAME, "gtgm")
+
+
+@pytest.mark.parametrize("stage", [caption, pretrain])
+def test_a_copy_is_found_before_anything_is_captioned(root, tmp_path, stage):
+    split = study(tmp_path).split(NAME)
+    duplicate(root, split.test(0)[0], split.train(0)[0], same)
+    with pytest.raises(DataError, match=f"pretrained on: {NAME}/{split.test(0)[0]} = "):
+        stage(study(tmp_path))
+    assert not list((tmp_path / "runs").rglob("*.jsonl"))
 
 
 def test_captions_that_noted_no_contents_are_compared_all_the_same(root, tmp_path):

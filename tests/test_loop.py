@@ -27,7 +27,7 @@ def make() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
 
 def rates(name: str, steps: int) -> list[float]:
     _, optimizer = make()
-    schedule = make_schedule(optimizer, name, steps, 2)
+    schedule = make_schedule(optimizer, name, steps)
     found = []
     for _ in range(steps):
         found.append(optimizer.param_groups[0]["lr"])
@@ -50,10 +50,11 @@ def test_one_cycle_works_for_every_length(steps):
     assert all(0 < rate <= 0.1 + 1e-9 for rate in found)
 
 
-def test_restarts_have_the_released_period():
-    found = rates("restarts", 400)
-    period = int(400 // 4 // 2 * 0.4)
-    assert [i for i in range(400) if found[i] == pytest.approx(0.1)] == list(range(0, 400, period))
+@pytest.mark.parametrize(("steps", "period"), [(3, 2), (30, 2), (60, 3), (350, 18), (400, 20)])
+def test_restarts_come_after_each_twentieth_of_the_training(steps, period):
+    found = rates("restarts", steps)
+    starts = [i for i in range(steps) if found[i] == pytest.approx(0.1)]
+    assert starts == list(range(0, steps, period))
 
 
 def test_unknown_schedule():

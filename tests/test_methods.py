@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import shutil
 import subprocess
@@ -48,10 +49,15 @@ def make(name: str, **options) -> nn.Module:
     return pretrain.make_objective(objective, build_encoder("unet", 1, **SIZES), settings, text)
 
 
-def batch(part: slice = slice(None)) -> tuple[list[torch.Tensor], torch.Tensor]:
+CAPTIONS, ONE_CAPTION = [0, 1, 2, 3, 4, 0, 1, 2], [2] * 8
+
+
+def batch(
+    part: slice = slice(None), captions: list[int] = CAPTIONS
+) -> tuple[list[torch.Tensor], torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     views = [torch.randn(8, 1, 8, 8, 8, generator=generator)[part] for _ in range(2)]
-    return views, torch.tensor([0, 1, 2, 3, 4, 0, 1, 2])[part]
+    return views, torch.tensor(captions)[part]
 
 
 def test_the_registry_has_the_methods_of_the_paper_and_the_controls():
@@ -94,6 +100,33 @@ def test_gtgm_is_the_weighted_sum_of_its_two_losses():
     alone = make("Barlow")(views, captions)
     assert alone["loss"] == alone["vr"]
     assert alone["vr"].item() == pytest.approx(losses["vr"].item(), rel=1e-4)
+
+
+@pytest.mark.parametrize(("clip_sum", "terms"), [(False, 1), (True, 4)])
+@pytest.mark.parametrize("name", ["GTGM", "VLP"])
+def test_one_caption_for_the_whole_batch_teaches_nothing(name, clip_sum, terms):
+    views, captions = batch(captions=ONE_CAPTION)
+    model = make(name)
+    model.settings = dataclasses.replace(model.settings, clip_sum=clip_sum)
+    vlp = model(views, captions)["vlp"]
+    assert vlp.item() == pytest.approx(terms * math.log(len(captions)), rel=1e-6)
+    vlp.backward()
+    # Zeros, not None: DistributedDataParallel waits for the gradient of every weight.
+    assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
+
+
+@pytest.mark.parametrize("length", [1, 7])
+def test_one_caption_leaves_the_visual_loss_whatever_the_words_are(length):
+    views, captions = batch()
+    encoder = make("GTGM").encoder
+    text = FrozenText(torch.randn(1, length))
+    model = pretrain.make_objective(GTGM, encoder, SETTINGS, text)
+    model.tower.load_state_dict(make("GTGM").tower.state_dict())
+    model(views, torch.zeros_like(captions))["loss"].backward()
+    alone = make("Barlow")
+    (SETTINGS.weight_vr * alone(views, captions)["loss"]).backward()
+    for mine, other in zip(model.encoder.parameters(), alone.encoder.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, other.grad)
 
 
 def test_byol_is_the_squared_distance_to_what_the_copy_sees():
@@ -181,11 +214,23 @@ def test_unknown_options_are_refused_with_the_known_ones():
         make("GTGM", momentum=0.9)
 
 
-def joint_step(name: str, rank: int) -> tuple[str, float, dict[str, np.ndarray]]:
+#: Objectives, and the captions of the batch that two processes share. Half of those of the last
+#: one are equal: what one process sees alone must not decide.
+JOINT = [
+    *((name, CAPTIONS) for name in OBJECTIVES),
+    ("GTGM", ONE_CAPTION),
+    ("VLP", ONE_CAPTION),
+    ("GTGM", [2, 2, 2, 2, 0, 1, 2, 3]),
+]
+
+
+def joint_step(
+    name: str, captions: list[int], rank: int
+) -> tuple[str, float, dict[str, np.ndarray]]:
     """Name of an objective, its loss, and its gradients of a batch that two processes share."""
     exact = {"boxes": 0, "noise": 0.0} if name == "PCRLv2" else {}
     model = nn.parallel.DistributedDataParallel(make(name, **exact))
-    loss = model(*batch(slice(4 * rank, 4 * rank + 4)))["loss"]
+    loss = model(*batch(slice(4 * rank, 4 * rank + 4), captions))["loss"]
     loss.backward()
     mean = loss.detach().clone()
     torch.distributed.all_reduce(mean)
@@ -200,8 +245,8 @@ def worker(rank: int, port: int, queue: mp.Queue) -> None:
     torch.distributed.init_process_group(
         "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
     )
-    for name in OBJECTIVES:
-        found = joint_step(name, rank)
+    for name, captions in JOINT:
+        found = joint_step(name, captions, rank)
         if rank == 0:
             queue.put(found)
     # No model may live on: one that holds the last reference to the group can wait for ever for a
@@ -216,17 +261,17 @@ def test_two_processes_equal_one_on_the_joined_batch(free_port):
     processes = [context.Process(target=worker, args=(r, free_port, queue)) for r in range(2)]
     for process in processes:
         process.start()
-    found = [queue.get(timeout=300) for _ in OBJECTIVES]
+    found = [queue.get(timeout=300) for _ in JOINT]
     for process in processes:
         process.join(60)
         code = process.exitcode
         process.kill()
         assert code == 0
-    assert {name for name, _, _ in found} == set(OBJECTIVES)
-    for name, mean, gradients in found:
+    assert [name for name, _, _ in found] == [name for name, _ in JOINT]
+    for (name, captions), (_, mean, gradients) in zip(JOINT, found, strict=True):
         exact = {"boxes": 0, "noise": 0.0} if name == "PCRLv2" else {}
         model = make(name, **exact)
-        loss = model(*batch())["loss"]
+        loss = model(*batch(captions=captions))["loss"]
         loss.backward()
         assert mean == pytest.approx(loss.item(), rel=1e-4), name
         for key, gradient in gradients.items():

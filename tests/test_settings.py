@@ -9,7 +9,8 @@ import pytest
 
 from gtgm.errors import SettingsError
 from gtgm.hashing import settings_hash, to_dict
-from gtgm.models.encoder import BACKBONES
+from gtgm.models.chunks import check_independent
+from gtgm.models.encoder import BACKBONES, build_encoder
 from gtgm.paths import RESULTS
 from gtgm.settings import (
     MEMORY,
@@ -38,8 +39,6 @@ def test_layers_of_a_preset():
     assert preset("finetune", "paper").batch == 2
     assert preset("finetune", "paper", dataset="Task04_Hippocampus").batch == 16
     assert preset("finetune", "paper", "as_released").sigmoid_output
-    assert preset("finetune", "paper", "as_released").lr == 1e-5
-    assert preset("finetune", "cpu", "as_released").lr == preset("finetune", "cpu").lr
     assert not preset("finetune", "paper").sigmoid_output
     assert preset("finetune", "paper", "as_released", sigmoid_output=False).sigmoid_output is False
 
@@ -49,6 +48,25 @@ def test_the_paper_profile_has_the_papers_values():
     assert (settings.temperature, settings.off_diagonal, settings.lr) == (0.07, 0.0051, 2e-5)
     assert (settings.width, settings.embedding, settings.weight_decay) == (2048, 512, 0.05)
     assert settings.patch == (32, 160, 160)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_as_released_has_the_released_rates_in_every_profile(profile):
+    settings = preset("finetune", profile, "as_released", "Task04_Hippocampus")
+    assert (settings.lr, settings.weight_decay, settings.batch) == (1e-5, 1e-5, 2)
+    settings = preset("pretrain", profile, "as_released")
+    assert (settings.lr, settings.weight_decay) == (2e-5, 0.05)
+    assert settings.batch == 2 or profile != "paper"
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_profile_joins_enough_patches_in_chunks_that_its_backbone_takes(profile, backbone):
+    settings = preset("pretrain", profile, backbone=backbone)
+    assert settings.batch >= 16
+    check_independent(build_encoder(backbone), settings.chunk, 2 * settings.batch, "pretrain.chunk")
+    if profile == "paper":
+        assert settings.chunk == (0 if backbone == "resnet50" else 2)
 
 
 def test_unknown_setting_names_the_nearest():

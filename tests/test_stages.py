@@ -7,6 +7,7 @@ import shlex
 import shutil
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -25,6 +26,7 @@ from gtgm.models.segmenter import build_segmenter
 from gtgm.neurons.metrics import neuron_scores, without_borders
 from gtgm.neurons.segment_file import segment_em_file
 from gtgm.paths import sha256
+from gtgm.pool import PatchPool
 from gtgm.pretrain import hold_out
 from gtgm.results import load_result
 from gtgm.show import show_scores
@@ -45,7 +47,7 @@ from gtgm.variants import Variant, comparisons, run_variants
 NAME = "Task04_Hippocampus"
 FAST = {
     "text": {"captioner": "describe", "encoder_steps": 5, "cases": 0},
-    "pretrain": {"steps": 3, "batch": 4, "patch": [16, 24, 24], "precision": "no", "width": 16},
+    "pretrain": {"steps": 3, "batch": 16, "patch": [16, 24, 24], "precision": "no", "width": 16},
     "finetune": {"steps": 3, "precision": "no", "checkpoint_every": 2},
     "neurons": {"steps": 3, "patch": [8, 32, 32], "bf16": False},
 }
@@ -252,12 +254,20 @@ def test_neuron_draws_differ_and_repeat(phantoms):
     assert run_neurons(mine, "CREMI_B", "random", 0.75, 1).result.curves["loss"] == losses[1]
 
 
+def test_neurons_are_trained_by_one_process(phantoms, monkeypatch):
+    two = SimpleNamespace(num_processes=2)
+    monkeypatch.setattr("gtgm.stages.neurons.process_state", lambda: two)
+    with pytest.raises(SettingsError, match="trained by one process.*pretrain with several"):
+        run_neurons(study(phantoms, "CREMI_B"), "CREMI_B", "random", 0.75, 2)
+
+
 def test_the_released_protocol_runs_and_says_what_it_did(phantoms):
     mine = study(phantoms, protocol="as_released")
     run = finetune(mine, NAME, "gtgm")
     assert run.settings["sigmoid_output"]
     assert run.settings["changes"] == FAST
-    assert run.curves["selected"]
+    best = max(value for _, value in run.curves["selected"])
+    assert run.summary["dice_with_background"] == pytest.approx(best)
     captions = caption(mine)
     test = mine.split(NAME).test(0)
     assert set(test) <= set(captions.cases[NAME])  # the leak, by name
@@ -274,6 +284,29 @@ def test_a_pool_of_several_datasets(phantoms):
         set(result.summary) >= {"dice/peripheral zone", "dice/transitional zone"}
         or len([k for k in result.summary if k.startswith("dice/")]) == 2
     )
+
+
+def test_datasets_of_a_pool_may_have_equal_case_ids(tmp_path):
+    """As copies of one folder layout do; each keeps its own words and patches."""
+    names = (NAME, "Task02_Heart")
+    for name in names:
+        hippocampus(tmp_path / "data" / name, n=6, shape=(24, 24, 16))
+    mine = study(tmp_path / "runs", *names, data=str(tmp_path / "data"))
+    ids = [mine.split(name).train(0) for name in names]
+    assert ids[0] == ids[1]
+    captions, settings = caption(mine), mine.settings("pretrain")
+    volumes = pooled_volumes(mine, captions)
+    held = held_out_patches(mine, captions)
+    kept = [v.key for v in hold_out(volumes, settings)[1]]
+    assert list(zip(held.datasets, held.cases, strict=True)) == kept  # each has one position
+    words = [
+        PatchPool(volumes, captions.texts, settings.patch, shuffle)
+        .grid(99, np.random.default_rng(0))
+        .captions.sort()
+        .values
+        for shuffle in (None, 1)
+    ]
+    assert torch.equal(*words)  # all of them, each in another place
 
 
 def test_neurons_from_end_to_end(phantoms):
@@ -569,6 +602,13 @@ def test_every_method_gives_an_encoder_that_a_segmenter_starts_from(phantoms, me
     network = build_segmenter("unet", 1, 3, pretrained=run.folder)
     own, saved = network.encoder.state_dict(), run.encoder().state_dict()
     assert all(torch.equal(own[k], saved[k]) for k in saved)
+
+
+def test_too_few_patches_for_batch_norm_are_refused_before_captions(tmp_path):
+    changes = FAST | {"pretrain": FAST["pretrain"] | {"batch": 15}}
+    with pytest.raises(SettingsError, match="pretrain.batch: is 15.*at least 16.*pretrain.chunk"):
+        pretrain(Study((NAME,), runs=str(tmp_path), changes=changes))
+    assert not list(tmp_path.rglob("*.jsonl"))
 
 
 def test_random_initialisation_has_no_pretraining(phantoms):

@@ -26,7 +26,13 @@ class Objective(nn.Module, ABC):
             in the heads then sees the joined batch, on CPUs too.
         text: gives embeddings (B, T) of caption indices (B,), see :mod:`gtgm.text.tower`; None for
             methods without text.
+
+    Attributes:
+        recordable: the encoder is called in :meth:`features` alone, which ``pretrain.graphs``
+            records.
     """
+
+    recordable = True
 
     def __init__(
         self, encoder: nn.Module, settings: PretrainSettings, text: nn.Module | None = None

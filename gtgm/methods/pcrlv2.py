@@ -35,6 +35,8 @@ class PCRLv2(Objective):
         weight_comparison: of the comparison beside the restoration.
     """
 
+    recordable = False  # a pyramid, and no tower
+
     def __init__(
         self,
         encoder: nn.Module,

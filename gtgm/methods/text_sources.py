@@ -1,4 +1,10 @@
-"""GTGM with other text than the captions of the embedded model: controls and alternatives."""
+"""GTGM with other text than the captions of the embedded model: controls and alternatives.
+
+On a single dataset whose images have one channel, ``gtgm-metadata`` has one caption for all
+patches, as ``gtgm-none`` has everywhere. L_VLP then has no gradient
+(:class:`gtgm.methods.vision_language.VisionLanguage`), and both train the same encoder: they are
+one arm of a comparison, GTGM by L_VR alone, and not two.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -15,6 +16,9 @@ from gtgm.settings import PretrainSettings
 
 class VisionLanguage(Objective):
     """L_VLP over both views plus ``weight_vr`` · L_VR, as the protocol writes them (`method.md`).
+
+    A joined batch with one caption says nothing about its patches: L_VLP is then what it is without
+    any information, ln N per direction, and has no gradient.
 
     Attributes:
         aligns: L_VLP is among the losses.
@@ -64,6 +68,10 @@ class VisionLanguage(Objective):
         targets = alignment_targets(captions) if settings.equal_captions else None
         reduction = "sum" if settings.clip_sum else "mean"
         both = sum(vlp_loss(i, text, settings.temperature, targets, reduction) for i in images)
+        # Batch norm of equal texts is rounding noise, which the cosine would blow up to unit
+        # vectors. Chosen by `where`, so that every process keeps the same graph.
+        chance = both.new_full((), (4 if settings.clip_sum else 2) * math.log(len(captions)))
+        both = torch.where((captions == captions[0]).all(), chance, both)
         return both if settings.clip_sum else both / 2
 
     def _vr(self, features: list[torch.Tensor]) -> torch.Tensor:

@@ -39,20 +39,28 @@ def record(network: nn.Module, sample: torch.Tensor, precision: str, where: str)
             buffer.copy_(before)
 
 
-def check_recordable(settings: Any, processes: int, where: str) -> None:
-    """Refuse to record without a GPU, what is computed again in the backward pass, or what
-    processes share.
+def check_recordable(settings: Any, processes: int, where: str, method: Any = None) -> None:
+    """Refuse to record what a method would not replay, without a GPU, what is computed again in the
+    backward pass, or what processes share.
 
     Args:
         settings: with ``graphs``, ``chunk`` and ``checkpointing``.
         processes: of the run.
         where: the setting, for the message.
+        method: class of the objective, in pretraining.
 
     Raises:
         SettingsError: see above.
     """
     if not settings.graphs:
         return
+    if method is not None and not method.recordable:
+        raise SettingsError(
+            f"is on, and {method.__name__} calls its encoder otherwise than what is recorded",
+            where=where,
+            expected="another method",
+            fix="set it to false",
+        )
     if not torch.cuda.is_available():
         raise SettingsError("is on", where=where, expected=A_GPU, fix="set it to false")
     if settings.chunk or settings.checkpointing or processes > 1:

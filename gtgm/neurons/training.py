@@ -161,6 +161,6 @@ def _optimiser(
     rate, decay = settings.learning_rate, settings.weight_decay
     if settings.optimiser == "paper":
         adam = torch.optim.Adam(weights, lr=rate, weight_decay=decay, eps=0.01, amsgrad=True)
-        return adam, loop.make_schedule(adam, "constant", settings.steps, settings.batch)
+        return adam, loop.make_schedule(adam, "constant", settings.steps)
     adamw = torch.optim.AdamW(weights, lr=rate, weight_decay=decay)
-    return adamw, loop.make_schedule(adamw, "onecycle", settings.steps, settings.batch)
+    return adamw, loop.make_schedule(adamw, "onecycle", settings.steps)

@@ -99,6 +99,9 @@ def caption(study: Study) -> CaptionRun:
     """Caption the pool's training volumes and embed the captions; finished work is read.
 
     Captions are written volume by volume, so a stopped run continues where it was.
+
+    Raises:
+        DataError: a test case is in the pool, and no setting says so.
     """
     folder, cases = text_folder(study), pooled_cases(study)
     once(folder, partial(_caption, study, folder, cases))
@@ -106,7 +109,10 @@ def caption(study: Study) -> CaptionRun:
 
 
 def _caption(study: Study, folder: Path, cases: dict[str, list[str]]) -> None:
+    from gtgm.stages.disjoint import check_pool  # which reads captions itself
+
     settings, patch = study.settings("text"), study.settings("pretrain").patch
+    check_pool(study)
     with measure() as used:
         captioner = _captioner(study, folder, cases)
         stores = {name: CaptionStore(folder / "captions" / name) for name in study.datasets}

@@ -22,7 +22,7 @@ BY = "SHA-256 of the intensities"
 
 
 def check_pool(study: Study) -> dict[str, Any]:
-    """Refuse to pretrain on what the fold tests.
+    """Refuse to caption, and to pretrain on, what the fold tests.
 
     Args:
         study: names the pool.
@@ -40,7 +40,7 @@ def check_pool(study: Study) -> dict[str, Any]:
         else:
             found = study.contents(name, study.split(name).test(study.fold))
         tested |= {f"{name}/{case}": content for case, content in found.items()}
-    return _compared(study, study.name, tested, {}, _pretrained(study), [])
+    return _compared(study, study.name, tested, {}, _pooled(study), [])
 
 
 def check_cases(
@@ -90,9 +90,12 @@ def check_sections(study: Study, dataset: str, ranges: EMRanges) -> dict[str, An
 
 
 def _pretrained(study: Study) -> dict[str, str] | None:
-    """Contents of the pool by case, as captioning noted them; None without pretraining."""
-    if not methods.get(study.method).pretrains:
-        return None
+    """Contents of the pool by case; None without pretraining."""
+    return _pooled(study) if methods.get(study.method).pretrains else None
+
+
+def _pooled(study: Study) -> dict[str, str]:
+    """Contents of the pool by case, as captioning noted them."""
     done = text_folder(study) / RESULT
     noted = load_result(done).data.get("contents") if done.exists() else None
     return noted or study.pool_contents(pooled_cases(study))

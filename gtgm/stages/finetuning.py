@@ -21,6 +21,7 @@ from gtgm.datasets.compare import Facts, compare_cases
 from gtgm.datasets.geometry import Volume, content_hash
 from gtgm.datasets.nifti import box_sizes, read_nifti
 from gtgm.datasets.registry import DatasetInfo
+from gtgm.device import process_state
 from gtgm.errors import DataError, SettingsError
 from gtgm.hashing import to_dict
 from gtgm.inference import segment_volume
@@ -87,7 +88,8 @@ def _finetune(
         )
 
         def score(network: nn.Module) -> float | None:
-            return metrics.summarise(evaluate(study, dataset, network, about, test))["dice"]
+            rows = evaluate(study, dataset, network, about, test)
+            return metrics.summarise(rows)["dice_with_background"]
 
         trained = training.finetune(
             settings,
@@ -103,6 +105,9 @@ def _finetune(
             score,
             study.settings("pretrain").sizes,
         )
+        state = process_state()
+        if not state.is_main_process:
+            return state.wait_for_everyone()
         rows = evaluate(study, dataset, trained.network, about, test, folder / "predictions")
     summary = metrics.summarise(rows)
     save_segmenter(trained.network, folder, **about, summary=summary)
@@ -133,6 +138,7 @@ def _finetune(
         # One picture per method and fraction is enough.
         first=partial(keep_example_of, study) if draw == 0 else None,
     )
+    state.wait_for_everyone()
 
 
 def keep_example_of(study: Study, result: Result) -> Path:

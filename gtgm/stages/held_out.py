@@ -41,10 +41,9 @@ def held_out_patches(study: Study, captions: CaptionRun, most: int = HELD_OUT_PA
     """At most ``most`` patches of each dataset, drawn over the volumes that are held out."""
     settings = study.settings("pretrain")
     volumes = hold_out(pooled_volumes(study, captions), settings)[1]
-    dataset_of = {case: name for name, cases in captions.cases.items() for case in cases}
     patches, numbers, names, cases, positions = [], [], [], [], []
     for name in study.datasets:
-        mine = [v for v in volumes if dataset_of[v.case] == name]
+        mine = [v for v in volumes if v.dataset == name]
         pool = PatchPool(mine, captions.texts, settings.patch)
         places = pool.places(most, np.random.default_rng([study.seed, 1]))
         if not places:

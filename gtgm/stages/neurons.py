@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from gtgm import methods, paths
 from gtgm.at_work import RESULT, once
 from gtgm.device import accelerator as make_accelerator
-from gtgm.device import training_precision
+from gtgm.device import process_state, training_precision
 from gtgm.errors import SettingsError
 from gtgm.hashing import to_dict
 from gtgm.models.segmenter import build_segmenter, save_segmenter
@@ -109,6 +109,12 @@ def _run_neurons(
     fraction: float,
     draw: int,
 ) -> None:
+    if process_state().num_processes > 1:
+        raise SettingsError(
+            "neurons are trained by one process",
+            where="accelerate launch",
+            fix="pretrain with several, then call this without it",
+        )
     volume, ranges = study.em_volume(dataset), study.sections(dataset, fraction)
     disjoint = check_sections(study, dataset, ranges)
     encoder = pretrain(study).folder if methods.get(method).pretrains else None

@@ -21,6 +21,7 @@ from gtgm.models.encoder import from_pretrained, read_config
 from gtgm.pool import PatchPool, PooledVolume
 from gtgm.results import Result, load_result, measure
 from gtgm.rich import encoder_html
+from gtgm.settings import JOINED
 from gtgm.stages.captioning import CaptionRun, caption, load_text_encoder, text_folder
 from gtgm.stages.disjoint import check_pool
 from gtgm.stages.record import record
@@ -78,7 +79,9 @@ def pretrain(study: Study) -> PretrainRun:
     Reads captions and text embeddings of :func:`gtgm.stages.caption`, made now if missing.
 
     Raises:
-        SettingsError: the method is random initialisation, which has no pretraining.
+        SettingsError: the method is random initialisation, which has no pretraining, or fewer than
+            :data:`gtgm.settings.JOINED` patches are joined.
+        DataError: a test case is in the pool, and no setting says so.
     """
     method = methods.get(study.method)
     if not method.pretrains:
@@ -92,11 +95,19 @@ def pretrain(study: Study) -> PretrainRun:
 
 def _pretrain(study: Study, folder: Path) -> None:
     method = methods.get(study.method)
+    settings, state = study.settings("pretrain"), process_state()
+    joined = settings.batch * (state.num_processes if settings.gather else 1)
+    if joined < JOINED and study.protocol != "as_released":
+        raise SettingsError(
+            f"is {settings.batch}, which joins {joined} patches",
+            where="pretrain.batch",
+            expected=f"at least {JOINED} together, or batch norm leaves the losses no gradient",
+            fix="raise it; with pretrain.chunk=2 it takes the memory of two patches",
+        )
+    disjoint = check_pool(study)  # before captions, which take hours
     # Under `accelerate launch` one process captions; the others wait, and then read.
-    state = process_state()
     with state.main_process_first():
         captions = caption(study)
-    settings, disjoint = study.settings("pretrain"), check_pool(study)
     with measure() as used:
         volumes = pooled_volumes(study, captions)
         trained = training.pretrain(
@@ -190,6 +201,6 @@ def pooled_volumes(study: Study, captions: CaptionRun) -> list[PooledVolume]:
         return read(key)["image"]
 
     return [
-        PooledVolume(case, partial(image, (name, case)), captions.stores[name])
+        PooledVolume(case, partial(image, (name, case)), captions.stores[name], name)
         for name, case in keys
     ]

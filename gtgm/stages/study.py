@@ -106,8 +106,9 @@ class Study:
         modalities = {info.modality for info in infos}
         modality = modalities.pop() if len(modalities) == 1 else ""
         settings = preset(
-            stage, self.profile, self.protocol, dataset, modality, self.method, **changes
-        )
+            stage, self.profile, self.protocol, dataset, modality, self.method, self.backbone,
+            **changes,
+        )  # fmt: skip
         if stage == "neurons":
             settings = replace(settings, bf16=settings.bf16 and has_bf16())
         elif stage != "text":

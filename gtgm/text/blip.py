@@ -199,7 +199,7 @@ def _fit(
     show: bool,
 ) -> list[list[float]]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.05)
-    schedule = make_schedule(optimizer, "onecycle", steps, batch)
+    schedule = make_schedule(optimizer, "onecycle", steps)
     ids, mask = tokens["input_ids"], tokens["attention_mask"]
     order = np.random.default_rng(seed)
     queue: list[int] = []

@@ -207,7 +207,7 @@ def _fit(
     special = torch.tensor(tokenizer.all_special_ids)
     vocabulary = len(tokenizer)
     optimizer = torch.optim.AdamW(learner.parameters(), lr=lr, weight_decay=0.01)
-    schedule = make_schedule(optimizer, "onecycle", steps, batch)
+    schedule = make_schedule(optimizer, "onecycle", steps)
     generator = np.random.default_rng(seed)
     curves: dict[str, list[list[float]]] = {"loss": [], "mlm": [], "phrases": []}
     learner.train()
