@@ -242,7 +242,7 @@ def test_the_method_of_the_readme_is_one_file_and_one_line(tmp_path):
     package = tmp_path / "gtgm" / "methods"
     (package / "mine.py").write_text(snippet, encoding="utf-8")
     registry = (package / "__init__.py").read_text(encoding="utf-8")
-    line = re.search(r'The line, `(Method\(.*?\),)`', part).group(1)
+    line = re.search(r"The line, `(Method\(.*?\),)`", part).group(1)
     (package / "__init__.py").write_text(
         registry.replace("_ALL = (\n", f"_ALL = (\n    {line}\n"), encoding="utf-8"
     )
