@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -208,7 +209,11 @@ def _share(unit: Unit, at: Progress) -> float:
 def _identity(run: Run | Result) -> tuple:
     """What a run of the manifest and its result have in common."""
     names = ("dataset", "method", "fraction", "draw", "fold", "seed", "backbone", "protocol")
-    return tuple(getattr(run, name) for name in (*names, "profile"))
+    changes = run.changes if isinstance(run, Run) else run.settings.get("changes", {})
+    return (
+        *(getattr(run, name) for name in (*names, "profile")),
+        json.dumps(changes, sort_keys=True),
+    )
 
 
 def _kind(unit: Unit) -> tuple[str, str]:
