@@ -139,3 +139,30 @@ def test_status_shows_the_plan_before_and_the_batch_after_its_start(tmp_path, ca
     assert f"0 of {len(units)} units" in out.splitlines()[-1]
     assert main(["status", "--runs", str(tmp_path), "--where", "dataset=Task02_Heart"]) == 0
     assert "0 of 4 units, 0 of 2 runs done" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("where", ["", "backbone=unet and fold=0"])
+def test_runs_that_need_a_gpu_are_planned_where_there_is_one_and_never_silently_left_out(
+    where, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "data" / "Task04_Hippocampus").mkdir(parents=True)
+    command = ["--profile", "hippocampus", "--data", str(tmp_path / "data")]
+    command += ["--runs", str(tmp_path / "runs"), "--where", where]
+    monkeypatch.setattr("gtgm.provenance.has_gpu", lambda: False)
+    assert main(["status", *command]) == 0
+    out = capsys.readouterr().out
+    assert ("40 runs at the paper's sizes need a GPU" in out) == (not where)
+    assert "swin" not in out and "unet" in out
+    assert main(["reproduce", "--dry-run", "--cluster", "slurm", *command]) == 0
+    there = capsys.readouterr().out
+    monkeypatch.setattr("gtgm.provenance.has_gpu", lambda: True)
+    assert main(["reproduce", "--dry-run", *command]) == 0
+    for out in (there, capsys.readouterr().out):
+        assert "need a GPU" not in out
+        assert ("swin" in out) == (not where)
+
+
+def test_a_plan_that_cannot_be_made_is_not_announced(tmp_path, capsys):
+    assert main(["status", "--profile", "hippocampus", "--runs", str(tmp_path)]) == 1
+    out, error = capsys.readouterr()
+    assert out == "" and "gtgm data get Task04_Hippocampus" in error
