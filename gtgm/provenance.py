@@ -130,14 +130,10 @@ def cores() -> int:
 
 def has_gpu() -> bool:
     """Whether torch can be expected to use a GPU here, asked without importing it."""
-    if metadata.version("torch").endswith("+cpu") or os.environ.get("CUDA_VISIBLE_DEVICES") in (
-        "",
-        "-1",
-    ):
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if hidden or metadata.version("torch").endswith("+cpu"):
         return False
-    devices = Path(
-        "/dev"
-    )  # of CUDA; of CUDA in Windows' Linux, whose program must be there; of AMD
+    devices = Path("/dev")  # nvidia0 of CUDA, dxg of any GPU below Windows, kfd of AMD
     windows = (devices / "dxg").exists() and shutil.which("nvidia-smi") is not None
     return windows or any(devices.glob("nvidia[0-9]*")) or (devices / "kfd").exists()
 

@@ -58,16 +58,11 @@ def failed(unit: Unit, folder: Path, *errors: tuple[str, str]) -> None:
 
 
 def scored(run: Run, folder: Path, seconds: float, unit: str, memory: float = 1.5) -> None:
-    number = len(list(folder.rglob("result.json")))  # of several with the same name
     identity = {name: getattr(run, name) for name in (
         "dataset", "method", "fraction", "draw", "fold", "seed", "backbone", "protocol", "profile"
     )}  # fmt: skip
     save_result(
-        folder
-        / "cpu"
-        / "finetune"
-        / f"{run.method}-{run.draw}-{run.fold}-{number}"
-        / "result.json",
+        folder / "cpu" / "finetune" / f"{run.method}-{run.draw}-{run.fold}" / "result.json",
         id=f"{run.method}-{run.draw}-{run.fold}",
         stage="finetune",
         source="real",
