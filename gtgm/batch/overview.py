@@ -13,6 +13,7 @@ from gtgm.batch.run import Run
 from gtgm.batch.status import DONE, FAILED, RUNNING, TO_RUN, failure, seconds_taken, states
 from gtgm.batch.units import Unit, lock_path, ordered
 from gtgm.errors import SettingsError
+from gtgm.progress import time_text
 from gtgm.results import Result, load_results
 
 BAR = 30
@@ -171,13 +172,6 @@ def wall_seconds(units: Iterable[Unit], seconds: Mapping[str, float], jobs: int)
         start = max((ends.get(name, 0.0) for name in unit.needs), default=0.0)
         ends[unit.name] = start + seconds.get(unit.name, 0.0)
     return max(sum(seconds.values()) / jobs, max(ends.values(), default=0.0))
-
-
-def time_text(seconds: float) -> str:
-    """``40 s``, ``12 min`` or ``3.1 h``."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _summary(units: Sequence[Unit], known: Mapping[str, Progress], jobs: int) -> str:

@@ -8,10 +8,10 @@ from math import prod
 
 import nibabel as nib
 import torch
-from tqdm.auto import tqdm
 
 from gtgm.cache import VolumeCache
 from gtgm.container import free_memory
+from gtgm.progress import tqdm
 from gtgm.stages.study import Study
 from gtgm.volume_store import StoredVolume, VolumeStore
 
