@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tqdm import auto
@@ -75,6 +75,19 @@ class tqdm(auto.tqdm):  # noqa: N801
 
     def _count(self, n: float) -> str:
         return f"{self.format_sizeof(n)}{self._unit}" if self._unit else f"{n}"
+
+
+@contextlib.contextmanager
+def counted(function: Callable, label: str) -> Iterator[Callable]:
+    """A function of batches that shows how many it has had."""
+    with tqdm(desc=label, leave=False) as bar:
+
+        def call(batch: Any) -> Any:
+            result = function(batch)
+            bar.update(len(batch))
+            return result
+
+        yield call
 
 
 def time_text(seconds: float) -> str:

@@ -9,9 +9,11 @@ import termios
 
 import nbformat
 import pytest
+import torch
 
 from gtgm import loop, progress
 from gtgm.batch.execute import execute_notebook
+from gtgm.inference import predict_scores
 
 SHOW = """
 from gtgm import progress
@@ -58,6 +60,13 @@ def test_long_work_ends_with_a_line(monkeypatch, capsys):
     first, last = capsys.readouterr().out.splitlines()
     assert first.startswith("scan: 1.00kB of 4.00kB (25 %)")
     assert last == "scan: 4.00kB of 4.00kB (100 %)"
+
+
+def test_the_windows_of_a_volume_are_counted(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "EVERY", 0)
+    network = torch.nn.Conv3d(1, 2, 1)
+    predict_scores(network, torch.zeros(1, 8, 8, 16), (8, 8, 8), 0.0, "", "no", 1)
+    assert capsys.readouterr().out.splitlines() == ["windows: 1", "windows: 2"]
 
 
 def test_a_terminal_gets_a_bar():
