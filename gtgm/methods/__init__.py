@@ -45,8 +45,8 @@ _ALL = (
         uses_text=True,
         changes={"text": {"captioner": "describe"}},
     ),
-    # On a single dataset whose images have one channel, its metadata are one caption for all patches,
-    # as `gtgm-none` has everywhere: L_VLP then has no gradient, and both are one arm and not two.
+    # On a single dataset whose images have one channel, its metadata are one caption everywhere,
+    # as `gtgm-none` has: L_VLP then has no gradient, and both are one arm and not two.
     Method(
         "gtgm-metadata",
         "GTGM, metadata only",
