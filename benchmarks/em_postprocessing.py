@@ -36,7 +36,8 @@ from gtgm.datasets.phantoms import em
 from gtgm.errors import DataError, GTGMError
 from gtgm.neurons.affinities import NEAREST, affinities, check_offsets
 from gtgm.neurons.fragments import watershed_fragments
-from gtgm.neurons.postprocess import METHODS, segment, usable
+from gtgm.neurons.postprocess import METHODS, segment
+from gtgm.neurons.settings import usable
 from gtgm.provenance import provenance
 
 EPILOG = """examples:

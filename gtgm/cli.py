@@ -121,7 +121,7 @@ def _data_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _study_options(parser: argparse.ArgumentParser) -> None:
-    from gtgm.models.encoder import BACKBONES
+    from gtgm.settings import BACKBONES
 
     _data_options(parser)
     parser.add_argument("--backbone", choices=BACKBONES, default="unet", help="(default: unet)")

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from gtgm import paths
+
+if TYPE_CHECKING:
+    from gtgm.batch.units import Unit
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -35,8 +40,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _reproduce_options(parser: argparse.ArgumentParser) -> None:
     from gtgm.batch.manifest import TABLES
-    from gtgm.models.encoder import BACKBONES
-    from gtgm.settings import PROTOCOLS
+    from gtgm.settings import BACKBONES, PROTOCOLS
 
     _common_options(parser)
     parser.add_argument("--tables", default=",".join(TABLES), help="of ct,mri,em (default: all)")
@@ -84,28 +88,57 @@ def _folder(options: argparse.Namespace) -> Path:
     return Path(options.runs or paths.runs_dir() / options.profile)
 
 
-def _reproduce(options: argparse.Namespace) -> int:
+def _plan(options: argparse.Namespace, elsewhere: bool = False, **more: Any) -> list[Unit]:
+    """The units of a reproduction, with those that need a GPU where there is one, or may be.
+
+    Args:
+        options: of the command line.
+        elsewhere: they are executed on other machines.
+        more: further arguments of :func:`gtgm.batch.plan.plan`.
+    """
     from gtgm.batch.plan import plan
+    from gtgm.provenance import has_gpu
+
+    make = partial(
+        plan,
+        options.profile,
+        data=options.data,
+        folder=_folder(options),
+        where=options.where,
+        **more,
+    )
+    units = make(gpu=True)
+    if options.profile != "hippocampus" or elsewhere or has_gpu():
+        return units
+    left_out = sum(len(unit.runs) for unit in units if unit.gpus)
+    if left_out:
+        print(
+            f"{left_out} runs at the paper's sizes need a GPU, which this computer has not: they "
+            "are left out of the plan. They are in it where there is one, and with --cluster."
+        )
+    return make()
+
+
+def _reproduce(options: argparse.Namespace) -> int:
     from gtgm.batch.snake import run_batch
-    from gtgm.report import build_report
-    from gtgm.results import load_results
 
     folder = _folder(options)
-    units = plan(
-        options.profile,
-        [name.strip() for name in options.tables.split(",") if name.strip()],
-        options.data,
-        folder,
-        options.backbone,
-        options.protocol,
-        options.folds,
-        options.where,
+    units = _plan(
+        options,
+        elsewhere=options.cluster != "local",
+        tables=[name.strip() for name in options.tables.split(",") if name.strip()],
+        backbone=options.backbone,
+        protocol=options.protocol,
+        folds=options.folds,
     )
     report = run_batch(
         units, folder, options.jobs, dry_run=options.dry_run, cluster=options.cluster
     )
     if options.dry_run:
         return report.code
+    from gtgm.report import build_report
+    from gtgm.results import load_results
+
     page = build_report(folder, load_results([folder]), folder / "report" / "index.html")
     print(f"report: {page}")
     return report.code
@@ -113,7 +146,6 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 def _status(options: argparse.Namespace) -> int:
     from gtgm.batch.overview import status_table
-    from gtgm.batch.plan import plan
     from gtgm.batch.units import BATCH, read_manifest
     from gtgm.batch.where import restrict
 
@@ -122,7 +154,7 @@ def _status(options: argparse.Namespace) -> int:
     if manifest.is_file():
         units = restrict(list(read_manifest(manifest).values()), options.where)
     else:
+        units = _plan(options)
         print(f"Nothing has been started in {folder}; this is the plan.")
-        units = plan(options.profile, data=options.data, folder=folder, where=options.where)
     print(status_table(units, folder, options.jobs))
     return 0

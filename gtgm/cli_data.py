@@ -78,14 +78,14 @@ def _data_list(options: argparse.Namespace) -> int:
 
 def _here(name: str, data: str | None) -> str:
     """Whether a dataset is here, with the number of its cases if that is not the registry's."""
-    from gtgm.datasets import registry
+    from gtgm.datasets import msd, registry
     from gtgm.datasets.dataset import find
-    from gtgm.datasets.verify import incomplete
 
-    if not find(name, data):
+    info, place = registry.get(name), find(name, data)
+    if place is None:
         return "phantom"
-    cases, _, _ = incomplete(name, data).partition(" ")
-    return f"real, {cases}" if cases not in ("", str(registry.get(name).cases)) else "real"
+    cases = len(msd.scan(place).cases) if info.format == "msd" else info.cases
+    return f"real, {cases}" if cases != info.cases else "real"
 
 
 def _data_get(options: argparse.Namespace) -> int:

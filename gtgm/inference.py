@@ -28,6 +28,7 @@ from gtgm.models.encoder import CONFIG
 from gtgm.models.segmenter import load_segmenter
 from gtgm.models.unet import UNetEncoder
 from gtgm.pool import pad_to
+from gtgm.progress import counted
 from gtgm.setting_checks import check_choice
 from gtgm.settings import FinetuneSettings, from_dict
 from gtgm.views import AXES
@@ -75,12 +76,12 @@ def predict_scores(
 
     for flip in flips:
         axes = [1 + AXES[a] for a in flip]
-        with accelerator.autocast():
+        with accelerator.autocast(), counted(forward, "windows") as predict:
             scores = sliding_window_inference(
                 padded.flip(axes),
                 tuple(patch),
                 windows,
-                forward,
+                predict,
                 overlap=overlap,
                 mode="gaussian",
                 sw_device=accelerator.device,

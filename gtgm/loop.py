@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 
 from gtgm import paths
 from gtgm.errors import SettingsError, WeightsError
+from gtgm.progress import tqdm
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -136,7 +136,7 @@ def steps(start: int, stop: int, label: str, show: bool = True) -> Iterator[int]
         desc=label,
         initial=start,
         total=stop,
-        disable=None if show else True,
+        disable=not show,
         leave=False,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import shutil
 import subprocess
 import threading
 import time
@@ -125,6 +126,16 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def has_gpu() -> bool:
+    """Whether torch can be expected to use a GPU here, asked without importing it."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if hidden or metadata.version("torch").endswith("+cpu"):
+        return False
+    devices = Path("/dev")  # nvidia0 of CUDA, dxg of any GPU below Windows, kfd of AMD
+    windows = (devices / "dxg").exists() and shutil.which("nvidia-smi") is not None
+    return windows or any(devices.glob("nvidia[0-9]*")) or (devices / "kfd").exists()
 
 
 def cpu_name() -> str:

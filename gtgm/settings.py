@@ -28,6 +28,8 @@ from gtgm.setting_checks import (
 PROFILES = ("tiny", "demo", "cpu", "paper")
 PROTOCOLS = ("corrected", "as_released")
 SCHEDULES = ("onecycle", "restarts", "constant")
+#: Names of :data:`gtgm.models.encoder.BACKBONES`, whose imports take seconds.
+BACKBONES = ("unet", "resnet50", "swin")
 PRECISIONS = ("auto", "bf16", "fp16", "no")
 AUGMENTATIONS = ("strong", "released")
 VOLUMES = ("auto", "memory", "disk")

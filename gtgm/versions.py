@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable
+from email.message import Message
+from email.parser import HeaderParser
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -11,6 +15,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 PROJECT = "gtgm-companion"
+#: A requirement of an extra and of nothing else: most of them are, and to parse all takes long.
+_OF_EXTRA = re.compile(r";(?!.*\bor\b).*\bextra\s*==")
 
 
 def declared(checkout: Path) -> list[str]:
@@ -22,7 +28,7 @@ def declared(checkout: Path) -> list[str]:
     file = checkout / "pyproject.toml"
     if file.is_file():
         return tomllib.loads(file.read_text(encoding="utf-8"))["project"]["dependencies"]
-    return metadata.requires(PROJECT) or []
+    return needs(PROJECT)
 
 
 def locked(file: Path) -> dict[str, str]:
@@ -35,14 +41,31 @@ def locked(file: Path) -> dict[str, str]:
 def installed(name: str) -> str | None:
     """Version of an installed package; None if it is missing."""
     try:
-        return metadata.version(name)
+        return _head(name)["Version"]
     except metadata.PackageNotFoundError:
         return None
 
 
+def needs(name: str) -> list[str]:
+    """Requirements of an installed package.
+
+    Raises:
+        importlib.metadata.PackageNotFoundError: it is missing.
+    """
+    return _head(name).get_all("Requires-Dist", [])
+
+
+@cache
+def _head(name: str) -> Message:
+    """What a package says of itself, without the long description that importlib reads, too."""
+    found = metadata.distribution(name)
+    text = found.read_text("METADATA") or found.read_text("PKG-INFO") or ""
+    return HeaderParser().parsestr(text.partition("\n\n")[0])
+
+
 def holding(texts: Iterable[str], extras: Iterable[str] = ()) -> list[Requirement]:
     """Those requirements whose markers hold here, with these extras."""
-    every = [Requirement(text) for text in texts]
+    every = [Requirement(text) for text in texts if extras or not _OF_EXTRA.search(text)]
     return [
         requirement
         for requirement in every
@@ -63,8 +86,7 @@ def required(texts: Iterable[str]) -> list[tuple[str, Requirement]]:
         key = (name, frozenset(requirement.extras))
         if key not in followed and installed(name) is not None:
             followed.add(key)
-            further = metadata.requires(name) or []
-            waiting += [(name, need) for need in holding(further, requirement.extras)]
+            waiting += [(name, need) for need in holding(needs(name), requirement.extras)]
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import kills
 import nbformat
 import pytest
 
-from gtgm import paths
+from gtgm import paths, progress
 from gtgm.batch.execute import ExecutionError, execute_notebook
 from gtgm.batch.execute import main as execute_unit
 from gtgm.batch.run import Run
@@ -176,7 +177,12 @@ def test_a_batch_that_is_stopped_says_so_and_leaves_no_process(
 
 
 def test_a_batch_survives_failure_and_kill_and_runs_nothing_twice(
-    notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: Callable, evidence
+    notebook: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    begin: Callable,
+    evidence,
+    capsys: pytest.CaptureFixture,
 ) -> None:
     evidence("kill", "batch", "while one of its notebooks runs")
     evidence("fault", "two at once in one folder", "a batch")
@@ -217,12 +223,15 @@ def test_a_batch_survives_failure_and_kill_and_runs_nothing_twice(
     def let_go() -> None:
         while not (run / "slow.started").exists():
             time.sleep(0.1)
+        time.sleep(0.3)
         go.touch()
 
+    monkeypatch.setattr(progress, "EVERY", 0.1)
     threading.Thread(target=let_go, daemon=True).start()
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     report = run_batch(units, run)
     assert report.code == 1 and report.failed == ["bad"]
+    assert re.search(r"running   slow for \d+ s; 1 of 4 done\n", capsys.readouterr().out)
     assert report.executed == ("slow", "bad")
     assert report.states["slow"] == "done" and report.states["after-bad"] == "to run"
     assert failure(unit("bad"), run) == "ValueError: no organ in sight"

@@ -8,6 +8,7 @@ import pytest
 from small_files import hippocampus
 
 from gtgm.batch.plan import plan
+from gtgm.batch.snake import BatchReport
 from gtgm.batch.units import write_manifest
 from gtgm.cli import _changes, _study, main, make_parser
 from gtgm.errors import SettingsError
@@ -139,3 +140,36 @@ def test_status_shows_the_plan_before_and_the_batch_after_its_start(tmp_path, ca
     assert f"0 of {len(units)} units" in out.splitlines()[-1]
     assert main(["status", "--runs", str(tmp_path), "--where", "dataset=Task02_Heart"]) == 0
     assert "0 of 4 units, 0 of 2 runs done" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("where", ["", "backbone=unet and fold=0"])
+def test_runs_that_need_a_gpu_are_planned_where_there_is_one_and_never_silently_left_out(
+    where, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "data" / "Task04_Hippocampus").mkdir(parents=True)
+    command = ["--profile", "hippocampus", "--data", str(tmp_path / "data")]
+    command += ["--runs", str(tmp_path / "runs"), "--where", where]
+    monkeypatch.setattr("gtgm.provenance.has_gpu", lambda: False)
+    assert main(["status", *command]) == 0
+    out = capsys.readouterr().out
+    assert ("40 runs at the paper's sizes need a GPU" in out) == (not where)
+    assert "swin" not in out and "unet" in out
+
+    planned = []
+    nothing = BatchReport({}, (), 0.0, 0)
+    monkeypatch.setattr(
+        "gtgm.batch.snake.run_batch", lambda units, *_, **__: planned.append(units) or nothing
+    )
+    assert main(["reproduce", "--dry-run", "--cluster", "slurm", *command]) == 0
+    monkeypatch.setattr("gtgm.provenance.has_gpu", lambda: True)
+    assert main(["reproduce", "--dry-run", *command]) == 0
+    assert "need a GPU" not in capsys.readouterr().out
+    for units in planned:
+        large = sum(len(unit.runs) for unit in units if unit.gpus)
+        assert large == (0 if where else 40)
+
+
+def test_a_plan_that_cannot_be_made_is_not_announced(tmp_path, capsys):
+    assert main(["status", "--profile", "hippocampus", "--runs", str(tmp_path)]) == 1
+    out, error = capsys.readouterr()
+    assert out == "" and "gtgm data get Task04_Hippocampus" in error

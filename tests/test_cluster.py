@@ -9,7 +9,6 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
 from gtgm.batch import snake
@@ -93,10 +92,10 @@ def test_on_a_cluster_resources_come_from_the_profile_by_rule(cluster, units, tm
 
 
 @pytest.mark.parametrize("cluster", ["local", *CLUSTERS])
-def test_a_whole_reproduction_is_planned_for_each_profile(cluster, tmp_path, monkeypatch, capsys):
+def test_a_whole_reproduction_is_planned_for_each_profile(cluster, tmp_path, capsys):
     (tmp_path / "data" / HIPPOCAMPUS).mkdir(parents=True)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    units = plan("hippocampus", data=tmp_path / "data", folder=tmp_path / "run", where="fold=0")
+    data, run = tmp_path / "data", tmp_path / "run"
+    units = plan("hippocampus", data=data, folder=run, where="fold=0", gpu=True)
     report = run_batch(units, tmp_path / "run", 4, dry_run=True, cluster=cluster)
     assert set(report.executed) == {unit.name for unit in units}
     assert f"{len(units)} of {len(units)} units to run" in capsys.readouterr().out
@@ -104,13 +103,12 @@ def test_a_whole_reproduction_is_planned_for_each_profile(cluster, tmp_path, mon
 
 
 @pytest.mark.parametrize("cluster", CLUSTERS)
-def test_what_a_profile_grants_is_enough_for_what_is_planned(cluster, tmp_path, monkeypatch):
+def test_what_a_profile_grants_is_enough_for_what_is_planned(cluster, tmp_path):
     (tmp_path / "data" / HIPPOCAMPUS).mkdir(parents=True)
     (tmp_path / "data" / "sample_A_20160501.hdf").touch()
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     granted = settings(cluster)["set-resources"]
     for name in ("demo", "hippocampus", "paper"):
-        for unit in plan(name, data=tmp_path / "data", folder=tmp_path):
+        for unit in plan(name, data=tmp_path / "data", folder=tmp_path, gpu=True):
             rule = granted[unit.rule]
             assert rule["runtime"] * 60 >= 1.5 * unit.seconds, unit.name
             assert rule["mem_mb"] >= 1000 * unit.memory_gb, unit.name

@@ -92,7 +92,7 @@ def test_outside_of_the_required_range(checkout: Path, requirement: str, words: 
 
 def test_what_packages_need_is_needed_too(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needs = {"numpy": ["deep>=2", "old<1", "unused; extra == 'more'"], "deep": ["deeper"]}
-    monkeypatch.setattr(metadata, "requires", lambda name: needs.get(name))
+    monkeypatch.setattr(versions, "needs", lambda name: needs.get(name, []))
     here = {"numpy": "2", "packaging": "25", "deep": "2", "old": "1.5"}
     monkeypatch.setattr(versions, "installed", here.get)
     lines = list(software.packages())
@@ -105,7 +105,7 @@ def test_without_a_checkout_the_package_says_what_it_needs(
 ) -> None:
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     needs = {versions.PROJECT: ["packaging>=20", "absent; extra == 'dev'"]}
-    monkeypatch.setattr(metadata, "requires", needs.get)
+    monkeypatch.setattr(versions, "needs", lambda name: needs.get(name, []))
     (line,) = software.packages()
     assert line.state == "ok" and "all 1 packages" in line.what
     needs[versions.PROJECT].append("absent-package")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-import torch
 
 from gtgm.batch.manifest import HIPPOCAMPUS, list_runs
 from gtgm.datasets import registry
@@ -56,10 +55,9 @@ def test_the_real_study_pairs_all_methods_on_the_same_draws_of_two_folds(hippoca
     assert same == {(HIPPOCAMPUS, (HIPPOCAMPUS,), "cpu", "unet", "corrected")}
 
 
-def test_a_gpu_adds_the_other_backbones_at_the_papers_sizes(hippocampus, monkeypatch):
+def test_a_gpu_adds_the_other_backbones_at_the_papers_sizes(hippocampus):
     without = list_runs("hippocampus", data=hippocampus)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    runs = list_runs("hippocampus", data=hippocampus)
+    runs = list_runs("hippocampus", data=hippocampus, gpu=True)
     assert runs[: len(without)] == without
     added = runs[len(without) :]
     assert {(run.backbone, run.profile) for run in added} == {
@@ -67,7 +65,7 @@ def test_a_gpu_adds_the_other_backbones_at_the_papers_sizes(hippocampus, monkeyp
         ("swin", "paper"),
     }
     assert {run.method for run in added} == {"random", "byol", "pcrlv2", "gtgm"}
-    chosen = list_runs("hippocampus", data=hippocampus, backbone="resnet50")
+    chosen = list_runs("hippocampus", data=hippocampus, backbone="resnet50", gpu=True)
     assert {(run.backbone, run.profile) for run in chosen} == {("resnet50", "cpu")}
 
 

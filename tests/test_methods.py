@@ -287,9 +287,9 @@ def test_the_method_of_the_readme_is_one_file_and_one_line(tmp_path):
     package = tmp_path / "gtgm" / "methods"
     (package / "mine.py").write_text(snippet, encoding="utf-8")
     registry = (package / "__init__.py").read_text(encoding="utf-8")
-    line = re.search(r'The line, `("mine",)`', part).group(1)
+    line = re.search(r"The line, `(Method\(.*?\),)`", part).group(1)
     (package / "__init__.py").write_text(
-        registry.replace("_FILES = (\n", f"_FILES = (\n    {line}\n"), encoding="utf-8"
+        registry.replace("_ALL = (\n", f"_ALL = (\n    {line}\n"), encoding="utf-8"
     )
     code = (
         "import torch; from gtgm.methods import get; from gtgm.pretrain import make_objective\n"

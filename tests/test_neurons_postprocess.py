@@ -9,7 +9,8 @@ from scipy import ndimage
 from gtgm.errors import DataError, SettingsError
 from gtgm.neurons.affinities import NEAREST, affinities
 from gtgm.neurons.metrics import voi
-from gtgm.neurons.postprocess import METHODS, choose, segment, segmentations, usable
+from gtgm.neurons.postprocess import METHODS, choose, segment, segmentations
+from gtgm.neurons.settings import usable
 
 LONG = (*NEAREST, (-3, 0, 0), (0, -5, 0), (0, 0, -5))
 

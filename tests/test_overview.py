@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -69,6 +70,7 @@ def scored(run: Run, folder: Path, seconds: float, unit: str, memory: float = 1.
         wall_seconds=seconds,
         peak_memory_gb=memory,
         notebook=f"executed/{unit}.ipynb",
+        settings={"changes": run.changes} if run.changes else {},
         **identity,
     )
 
@@ -97,11 +99,21 @@ def test_the_rest_follows_what_was_measured_of_the_same_kind(units, tmp_path):
 def test_results_of_other_runs_do_not_count(units, tmp_path):
     other_fold = Run(DATASET, "random", 0.01, 0, fold=1, profile="cpu", pool=(DATASET,))
     other_size = Run(DATASET, "random", 0.01, 1, profile="tiny", pool=(DATASET,))
-    for run in (other_fold, other_size):
+    changed = replace(units[2].runs[0], changes={"finetune": {"lr": 0.1}})
+    for run in (other_fold, other_size, changed):
         scored(run, tmp_path, 1.0, "elsewhere")
     known = progress(units, tmp_path)
     assert all(at.done == 0 for at in known.values())
     assert known["tune-random"].left == 1000.0
+
+
+def test_a_changed_run_of_the_plan_is_not_its_baseline(units, tmp_path):
+    base = units[2]
+    changed = replace(base.runs[0], changes={"finetune": {"steps": 50, "lr": 0.1}})
+    variant = replace(base, name="variant", runs=(changed,))
+    scored(replace(changed, changes={"finetune": {"lr": 0.1, "steps": 50}}), tmp_path, 1.0, "v")
+    known = progress([base, variant], tmp_path)
+    assert [known[unit.name].done for unit in (base, variant)] == [0, 1]
 
 
 def test_a_unit_whose_lock_is_held_is_running(units, tmp_path):

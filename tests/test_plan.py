@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-import torch
 
 from gtgm.batch.costs import COSTS, START
 from gtgm.batch.execute import check_parameters
@@ -149,9 +148,8 @@ def test_a_longer_training_is_estimated_by_its_steps(shared_data, tmp_path):
     assert {u.seconds for u in whole} == {START + COSTS["cpu"].neurons * 2000 / 450}
 
 
-def test_with_a_gpu_the_real_study_has_units_that_ask_for_one(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    units = plan("hippocampus", data=data, folder=tmp_path)
+def test_with_a_gpu_the_real_study_has_units_that_ask_for_one(data, tmp_path):
+    units = plan("hippocampus", data=data, folder=tmp_path, gpu=True)
     large = [u for u in units if u.gpus]
     assert {u.parameters["backbone"] for u in large} == {"resnet50", "swin"}
     assert {u.rule for u in large} == {"text_gpu", "pretrain_gpu", "finetune_gpu"}

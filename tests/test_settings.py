@@ -9,10 +9,14 @@ import pytest
 
 from gtgm.errors import SettingsError
 from gtgm.hashing import settings_hash, to_dict
+from gtgm.models import encoder
 from gtgm.models.chunks import check_independent
-from gtgm.models.encoder import BACKBONES, build_encoder
+from gtgm.models.encoder import build_encoder
+from gtgm.neurons import affinities, postprocess
+from gtgm.neurons.settings import LOSSES, POSTPROCESSING
 from gtgm.paths import RESULTS
 from gtgm.settings import (
+    BACKBONES,
     MEMORY,
     PROFILES,
     PROTOCOLS,
@@ -104,6 +108,12 @@ def test_what_changes_no_number_enters_no_hash():
         other = dataclasses.replace(settings, **change)
         assert settings_hash(other) == settings_hash(settings)
         assert to_dict(other) != to_dict(settings)  # but the result tells it
+
+
+def test_names_that_are_listed_without_their_imports():
+    assert tuple(encoder.BACKBONES) == BACKBONES
+    assert tuple(affinities.LOSSES) == LOSSES
+    assert tuple(postprocess.METHODS) == POSTPROCESSING
 
 
 @pytest.mark.parametrize("size", MEMORY)

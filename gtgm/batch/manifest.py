@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from gtgm.batch.run import Run
 from gtgm.datasets import registry
 from gtgm.datasets.dataset import find
@@ -66,6 +64,7 @@ def list_runs(
     backbone: str | None = None,
     protocol: str = "corrected",
     folds: Sequence[int] | None = None,
+    gpu: bool = False,
 ) -> list[Run]:
     """Every run of a reproduction, table by table.
 
@@ -82,6 +81,7 @@ def list_runs(
         backbone: of runs on real data; ``swin`` in ``paper`` and ``unet`` elsewhere by default.
         protocol: ``corrected`` or ``as_released``.
         folds: other held-out folds than the reproduction's own.
+        gpu: with the runs of ``hippocampus`` at the paper's sizes, which need one.
 
     Raises:
         SettingsError: an unknown reproduction or table, or no table.
@@ -95,7 +95,8 @@ def list_runs(
         raise SettingsError("no table is named", expected=f"some of {', '.join(TABLES)}")
     if reproduction in ("hippocampus", "ablations"):
         _check_study(reproduction, chosen, data)
-        runs = _hippocampus(backbone) if reproduction == "hippocampus" else _ablations(backbone)
+        study = reproduction == "hippocampus"
+        runs = _hippocampus(backbone, gpu) if study else _ablations(backbone)
     else:
         runs = [run for table in chosen for run in _table(reproduction, table, data, backbone)]
     if folds is not None:
@@ -158,14 +159,14 @@ def _ablations(backbone: str | None) -> list[Run]:
     return _arm(HIPPOCAMPUS, ABLATED, **common)
 
 
-def _hippocampus(backbone: str | None) -> list[Run]:
+def _hippocampus(backbone: str | None, gpu: bool) -> list[Run]:
     pool = (HIPPOCAMPUS,)
     runs = []
     for fold in STUDY_FOLDS:
         runs += _arm(
             HIPPOCAMPUS, STUDY, pool=pool, profile="cpu", backbone=backbone or "unet", fold=fold
         )
-    if backbone is None and torch.cuda.is_available():
+    if backbone is None and gpu:
         for name in STUDY_GPU:
             runs += _arm(HIPPOCAMPUS, CASES["paper"], pool=pool, profile="paper", backbone=name)
     return runs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from gtgm.batch.run import Run
 from gtgm.batch.status import DONE, FAILED, RUNNING, TO_RUN, failure, seconds_taken, states
 from gtgm.batch.units import Unit, lock_path, ordered
 from gtgm.errors import SettingsError
+from gtgm.progress import time_text
 from gtgm.results import Result, load_results
 
 BAR = 30
@@ -172,13 +174,6 @@ def wall_seconds(units: Iterable[Unit], seconds: Mapping[str, float], jobs: int)
     return max(sum(seconds.values()) / jobs, max(ends.values(), default=0.0))
 
 
-def time_text(seconds: float) -> str:
-    """``40 s``, ``12 min`` or ``3.1 h``."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
 def _summary(units: Sequence[Unit], known: Mapping[str, Progress], jobs: int) -> str:
     counts = {state: 0 for state in (DONE, RUNNING, FAILED, TO_RUN)}
     for at in known.values():
@@ -208,7 +203,11 @@ def _share(unit: Unit, at: Progress) -> float:
 def _identity(run: Run | Result) -> tuple:
     """What a run of the manifest and its result have in common."""
     names = ("dataset", "method", "fraction", "draw", "fold", "seed", "backbone", "protocol")
-    return tuple(getattr(run, name) for name in (*names, "profile"))
+    changes = run.changes if isinstance(run, Run) else run.settings.get("changes", {})
+    return (
+        *(getattr(run, name) for name in (*names, "profile")),
+        json.dumps(changes, sort_keys=True),
+    )
 
 
 def _kind(unit: Unit) -> tuple[str, str]:

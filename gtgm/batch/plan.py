@@ -40,11 +40,13 @@ def plan(
     protocol: str = "corrected",
     folds: Sequence[int] | None = None,
     where: str = "",
+    gpu: bool = False,
 ) -> list[Unit]:
     """Units of a reproduction: its runs, what they need, and the tables that they enter.
 
     Args:
-        profile, tables, data, backbone, protocol, folds: see :func:`gtgm.batch.manifest.list_runs`.
+        profile, tables, data, backbone, protocol, folds, gpu: see
+            :func:`gtgm.batch.manifest.list_runs`.
         folder: run folder; ``runs/<profile>`` by default.
         where: selects runs, see :func:`gtgm.batch.where.select`.
 
@@ -52,7 +54,7 @@ def plan(
         SettingsError, DataError: see these two functions.
     """
     tables = list(tables)
-    listed = list_runs(profile, tables, data, backbone, protocol, folds)
+    listed = list_runs(profile, tables, data, backbone, protocol, folds, gpu)
     runs = select(listed, where)
     folder = Path(folder or paths.runs_dir() / profile).resolve()
     data = str(Path(data).resolve()) if data else ""

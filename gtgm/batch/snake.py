@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,12 +19,13 @@ from typing import Any
 
 import psutil
 
-from gtgm import paths
+from gtgm import paths, progress
 from gtgm.batch.cluster import Profile, find_profile
+from gtgm.batch.lock import held_since
 from gtgm.batch.overview import check_jobs, plan_table
 from gtgm.batch.running import still_running
 from gtgm.batch.status import DONE, FAILED, TO_RUN, failure, missing_outputs, states
-from gtgm.batch.units import BATCH, EXECUTED, Unit, ordered, write_manifest
+from gtgm.batch.units import BATCH, EXECUTED, Unit, lock_path, ordered, write_manifest
 from gtgm.errors import SettingsError
 from gtgm.lock import PATIENCE, take
 from gtgm.provenance import cores
@@ -106,7 +107,8 @@ def run_batch(
             if any((folder / ".snakemake" / "locks").glob("*")):
                 _call([*command, "--unlock"])
             try:
-                code = _execute([*command, "--quiet", "all"], lock, profile.local)
+                tell = partial(_tell_running, units, folder)
+                code = _execute([*command, "--quiet", "all"], lock, profile.local, tell)
             except KeyboardInterrupt:
                 stopped = True
     now = states(units, folder)
@@ -194,8 +196,27 @@ def _call(command: list[str]) -> str:
     return done.stdout + done.stderr
 
 
-def _execute(command: list[str], lock: int, local: bool) -> int:
+def _tell_running(units: Sequence[Unit], folder: Path) -> None:
+    """Print which units are at work, and since when, where a terminal does not show it."""
+    if progress.is_terminal():
+        return
+    since = {unit.name: held_since(lock_path(folder, unit.name)) for unit in units}
+    now, done = time.time(), sum(unit.executed(folder).is_file() for unit in units)
+    at_work = [
+        f"{name} for {progress.time_text(now - begun)}"
+        for name, begun in since.items()
+        if begun is not None
+    ]
+    with contextlib.suppress(OSError):
+        print(
+            f"running   {', '.join(at_work) or 'no unit'}; {done} of {len(units)} done", flush=True
+        )
+
+
+def _execute(command: list[str], lock: int, local: bool, tell: Callable[[], None]) -> int:
     """Run Snakemake to its end, or until we are stopped: then no process of it stays.
+
+    Meanwhile ``tell`` is called every :data:`gtgm.progress.EVERY` seconds.
 
     Snakemake would answer Ctrl-C with pages of traces and wait for its units, so that here it does
     not hear of it. On a cluster it is told once, as it has jobs to cancel.
@@ -214,7 +235,11 @@ def _execute(command: list[str], lock: int, local: bool) -> int:
 
     try:
         with _answered((signal.SIGTERM, signal.SIGHUP), interrupt):
-            return process.wait()
+            while True:
+                try:
+                    return process.wait(progress.EVERY)
+                except subprocess.TimeoutExpired:
+                    tell()
     except KeyboardInterrupt:
         # A second one would leave behind what is being ended.
         with _answered((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), signal.SIG_IGN):

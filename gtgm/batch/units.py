@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
 from gtgm import paths
 from gtgm.batch.run import Run
 from gtgm.errors import SettingsError
@@ -97,14 +95,18 @@ def code_hash(notebook: str | Path) -> str:
         SettingsError: the file cannot be read as a notebook.
     """
     try:
-        cells = nbformat.read(notebook, as_version=4).cells
-    except Exception as error:
+        read = json.loads(Path(notebook).read_text(encoding="utf-8"))
+        if read["nbformat"] != 4:
+            raise ValueError
+        # Each source is a text, or a list of its lines.
+        code = ["".join(cell["source"]) for cell in read["cells"] if cell["cell_type"] == "code"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise SettingsError(
             f"cannot be read as a notebook ({type(error).__name__})",
             where=notebook,
             expected="a notebook of format 4",
         ) from None
-    return settings_hash([cell.source for cell in cells if cell.cell_type == "code"])
+    return settings_hash(code)
 
 
 def log_path(folder: str | Path, unit: str) -> Path:

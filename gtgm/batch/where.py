@@ -15,22 +15,16 @@ from gtgm.batch.units import Unit
 from gtgm.datasets import registry
 from gtgm.errors import SettingsError
 from gtgm.methods import METHODS
-from gtgm.settings import PROFILES, PROTOCOLS
+from gtgm.settings import BACKBONES, PROFILES, PROTOCOLS
 
 Predicate = Callable[[Run], bool]
-
-
-def _backbones() -> Sequence[str]:
-    from gtgm.models.encoder import BACKBONES  # MONAI takes seconds to import
-
-    return tuple(BACKBONES)
 
 
 #: Names whose values are words, with the function that lists them.
 WORDS: dict[str, Callable[[], Sequence[str]]] = {
     "dataset": registry.names,
     "method": lambda: list(METHODS),
-    "backbone": _backbones,
+    "backbone": lambda: BACKBONES,
     "protocol": lambda: PROTOCOLS,
     "profile": lambda: PROFILES,
 }

@@ -15,11 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import sleep, time
 
-from tqdm.auto import tqdm
-
 from gtgm import paths
 from gtgm.errors import DataError
 from gtgm.faults import FULL
+from gtgm.progress import tqdm
 
 CHUNK = 1 << 20
 #: Seconds without a single byte after which a connection counts as broken.

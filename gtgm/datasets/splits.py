@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from sklearn.model_selection import KFold
 
 from gtgm.datasets import registry
 from gtgm.errors import DataError, SettingsError
@@ -121,6 +120,8 @@ def make_split(dataset: str, case_ids: Iterable[str]) -> Split:
             expected=f"at least {FOLDS} cases",
             fix="add cases",
         )
+    from sklearn.model_selection import KFold  # seconds, and `gtgm status` makes no split
+
     folds = KFold(FOLDS, shuffle=True, random_state=SEED).split(ids)
     return Split(dataset, tuple(ids), tuple(tuple(ids[i] for i in test) for _, test in folds))
 

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from gtgm.datasets import em, geometry, msd, registry
 from gtgm.datasets.compare import Facts, Problem, compare_cases
@@ -20,6 +19,7 @@ from gtgm.datasets.nifti import header_problems
 from gtgm.datasets.registry import DatasetInfo
 from gtgm.datasets.splits import em_training_range
 from gtgm.errors import DataError, GTGMError
+from gtgm.progress import tqdm
 
 
 def incomplete(name: str, data: str | Path | None = None) -> str:
@@ -88,7 +88,7 @@ def verify(
     declared = {k: found.manifest[k] for k in ("classes", "channels") if k in found.manifest}
     info = dataclasses.replace(info, **declared)
     facts = []
-    for case in tqdm(found.cases, desc=info.name, unit="case", disable=None if progress else True):
+    for case in tqdm(found.cases, desc=info.name, unit="case", disable=not progress):
         facts.append(_verify_case(case, info, problems))
     return [*problems, *compare_cases(facts), *_absent_classes(facts, info, path)]
 

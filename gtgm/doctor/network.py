@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from functools import cache
 
 from gtgm.doctor.line import Line, note, ok
 
@@ -53,11 +55,17 @@ def _downloads() -> list[str]:
     return [row["url"] for row in rows if row["url"]]
 
 
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Read once: there are many."""
+    return ssl.create_default_context()
+
+
 def _ask(url: str) -> str:
     """Why the server of an address cannot be reached; empty if it answers anything."""
     request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "gtgm"})
     try:
-        with urllib.request.urlopen(request, timeout=PATIENCE):
+        with urllib.request.urlopen(request, timeout=PATIENCE, context=_certificates()):
             return ""
     except urllib.error.HTTPError:
         return ""  # an answer, too

@@ -40,15 +40,17 @@ def kernel() -> Iterator[Line]:
     from gtgm import versions
 
     try:
-        from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+        from jupyter_core.paths import jupyter_path  # jupyter_client takes long to import
     except ImportError:
         yield problem("Jupyter is missing", "install what `packages` lists below")
         return
-    try:
-        command = KernelSpecManager().get_kernel_spec("python3").argv[0]
-    except NoSuchKernel:
+    specs = (Path(folder, "python3", "kernel.json") for folder in jupyter_path("kernels"))
+    spec = next((file for file in specs if file.is_file()), None)
+    if spec is None and versions.installed("ipykernel") is None:
         yield problem("Jupyter has no kernel python3", "install ipykernel here, as `make` does")
         return
+    # ipykernel alone is a kernel of the Python that runs Jupyter.
+    command = paths.read_json(spec)["argv"][0] if spec else "python"
     # Jupyter replaces a bare name by the Python that runs it.
     if os.sep not in command or Path(command).parent == Path(sys.executable).parent:
         yield ok(f"JupyterLab {versions.installed('jupyterlab')}; kernel python3 is this Python")

@@ -1,36 +1,77 @@
 """The methods of the comparison, in the order of tables and figures.
 
-A method is one file of this package and one line here.
+A method is one file of this package, with its objective, and one entry here. The file is imported
+when the objective is asked for: names, labels and settings do not wait for torch.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-
 from gtgm.errors import SettingsError
-from gtgm.methods.method import Method
+from gtgm.methods.method import TEXTLESS, Method
 
 __all__ = ["METHODS", "Method", "get"]
 
-#: Files of this package, each with ``METHOD``, or with ``METHODS`` if it holds several.
-_FILES = (
-    "random_init",
-    "byol",
-    "simsiam",
-    "barlow",
-    "vlp",
-    "pcrlv2",
-    "gtgm",
-    "text_sources",
+_ALL = (
+    Method("random", "random initialisation", "#7F7F7F", "", reported="Random Init"),
+    Method("byol", "BYOL", "#D55E00", "byol.BYOL", reported="BYOL", changes=TEXTLESS),
+    Method("simsiam", "SimSiam", "#CC79A7", "simsiam.SimSiam", changes=TEXTLESS),
+    Method("barlow", "Barlow Twins (L_VR)", "#009E73", "barlow.Barlow", changes=TEXTLESS),
+    Method("vlp", "CLIP (L_VLP)", "#56B4E9", "vlp.VLP", uses_text=True),
+    Method("pcrlv2", "PCRLv2", "#E69F00", "pcrlv2.PCRLv2", reported="PCRLv2", changes=TEXTLESS),
+    Method("gtgm", "GTGM", "#0072B2", "gtgm.GTGM", reported="GTGM", uses_text=True),
+    # GTGM with other text than the captions of the embedded model: controls and alternatives.
+    Method(
+        "gtgm-none",
+        "GTGM, the same text everywhere",
+        "#999933",
+        "gtgm.GTGM",
+        uses_text=True,
+        changes=TEXTLESS,
+    ),
+    # The words are the same, but belong to other patches: shows whether it matters what they say.
+    Method(
+        "gtgm-shuffled",
+        "GTGM, shuffled captions",
+        "#882255",
+        "gtgm.GTGM",
+        uses_text=True,
+        changes={"pretrain": {"shuffle_captions": True}},
+    ),
+    Method(
+        "gtgm-describe",
+        "GTGM, measured descriptions",
+        "#117733",
+        "gtgm.GTGM",
+        uses_text=True,
+        changes={"text": {"captioner": "describe"}},
+    ),
+    # On a single dataset whose images have one channel, its metadata are one caption everywhere,
+    # as `gtgm-none` has: L_VLP then has no gradient, and both are one arm and not two.
+    Method(
+        "gtgm-metadata",
+        "GTGM, metadata only",
+        "#AA4499",
+        "gtgm.GTGM",
+        uses_text=True,
+        changes={"text": {"captioner": "metadata"}},
+    ),
+    Method(
+        "gtgm-blip",
+        "GTGM, BLIP and BioBERT",
+        "#332288",
+        "gtgm.GTGM",
+        uses_text=True,
+        changes={
+            "text": {
+                "captioner": "Salesforce/blip-image-captioning-base",
+                "encoder": "dmis-lab/biobert-v1.1",
+                "image_size": 384,
+            }
+        },
+        offline=False,
+    ),
 )
-
-
-def _of_file(name: str) -> tuple[Method, ...]:
-    module = import_module(f"{__name__}.{name}")
-    return module.METHODS if hasattr(module, "METHODS") else (module.METHOD,)
-
-
-METHODS: dict[str, Method] = {m.name: m for name in _FILES for m in _of_file(name)}
+METHODS: dict[str, Method] = {method.name: method for method in _ALL}
 
 
 def get(name: str) -> Method:

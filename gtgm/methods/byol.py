@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from gtgm.losses import negative_cosine
-from gtgm.methods.method import TEXTLESS, Method
 from gtgm.methods.objective import Objective
 from gtgm.models.heads import PredictionHead
 from gtgm.settings import PretrainSettings
@@ -59,6 +58,3 @@ class BYOL(Objective):
         torch._foreach_lerp_(
             list(self.target.parameters()), list(self.tower.parameters()), 1 - momentum
         )
-
-
-METHOD = Method("byol", "BYOL", "#D55E00", BYOL, reported="BYOL", changes=TEXTLESS)

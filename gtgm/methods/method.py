@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from gtgm.methods.objective import Objective
+if TYPE_CHECKING:
+    from gtgm.methods.objective import Objective
 
 #: Settings of methods that read no text: the same patches, and captions that cost nothing.
 TEXTLESS: Mapping[str, Mapping[str, Any]] = {"text": {"captioner": "none"}}
@@ -20,7 +22,8 @@ class Method:
         name: in commands, file names and results.
         label: in tables and legends.
         color: hex, in figures.
-        objective: what is trained; None starts the downstream network at random.
+        trains: file and class of the objective, such as ``byol.BYOL``; empty starts the downstream
+            network at random.
         reported: its name in ``results/reported/reported.csv``; empty if the authors report none.
         uses_text: captions enter the loss.
         changes: settings per stage that make it what it is; those of a study come on top.
@@ -30,7 +33,7 @@ class Method:
     name: str
     label: str
     color: str
-    objective: type[Objective] | None
+    trains: str
     reported: str = ""
     uses_text: bool = False
     changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -39,4 +42,12 @@ class Method:
     @property
     def pretrains(self) -> bool:
         """Whether there is a pretrained encoder to start from."""
-        return self.objective is not None
+        return bool(self.trains)
+
+    @property
+    def objective(self) -> type[Objective] | None:
+        """What is trained, imported now; None for random initialisation."""
+        if not self.trains:
+            return None
+        file, _, name = self.trains.partition(".")
+        return getattr(import_module(f"gtgm.methods.{file}"), name)

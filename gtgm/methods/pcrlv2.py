@@ -9,7 +9,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from gtgm.losses import siamese_loss
-from gtgm.methods.method import TEXTLESS, Method
 from gtgm.methods.objective import Objective
 from gtgm.models.blocks import ResidualBlock, resize_like
 from gtgm.models.chunks import in_chunks
@@ -114,6 +113,3 @@ def corrupt(views: torch.Tensor, boxes: int, noise: float) -> torch.Tensor:
                 box = box.narrow(axis, int(torch.randint(whole - side + 1, (1,))), side)
             box.copy_(torch.randn_like(box))
     return corrupted
-
-
-METHOD = Method("pcrlv2", "PCRLv2", "#E69F00", PCRLv2, reported="PCRLv2", changes=TEXTLESS)

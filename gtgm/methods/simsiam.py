@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from gtgm.losses import siamese_loss
-from gtgm.methods.method import TEXTLESS, Method
 from gtgm.methods.objective import Objective
 from gtgm.models.heads import PredictionHead
 from gtgm.settings import PretrainSettings
@@ -42,6 +41,3 @@ class SimSiam(Objective):
         with torch.autocast(captions.device.type, enabled=False):
             first, second = (self.tower.head(f) for f in features)
             return {"loss": siamese_loss(self.predictor, first, second)}
-
-
-METHOD = Method("simsiam", "SimSiam", "#CC79A7", SimSiam, changes=TEXTLESS)

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from gtgm.errors import DataError, SettingsError
-
-NEAREST = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+from gtgm.errors import DataError
+from gtgm.neurons.settings import NEAREST, check_offsets
 
 
 def affinities(
@@ -63,20 +62,6 @@ def affinities(
         targets.append(target)
         masks.append(mask)
     return torch.stack(targets, dim=-4), torch.stack(masks, dim=-4)
-
-
-def check_offsets(offsets: tuple[tuple[int, int, int], ...]) -> None:
-    """Refuse an empty set of offsets, a zero offset, or one that is not three integers."""
-    good = len(offsets) > 0 and all(
-        isinstance(o, tuple | list) and len(o) == 3 and all(type(v) is int for v in o) and any(o)
-        for o in offsets
-    )
-    if not good:
-        raise SettingsError(
-            f"offsets {offsets} cannot be used",
-            where="offsets",
-            expected="at least one (z, y, x) of whole voxels, none of them (0, 0, 0)",
-        )
 
 
 def balance_weights(target: torch.Tensor, mask: torch.Tensor, clip: float = 0.05) -> torch.Tensor:

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import zarr
-from tqdm.auto import tqdm
 
 from gtgm import paths
 from gtgm.errors import DataError, SettingsError
@@ -28,6 +27,7 @@ from gtgm.neurons.region_graph import (
     join,
     region_graph,
 )
+from gtgm.progress import tqdm
 
 #: Voxels (z, y, x) that a block writes, and that it sees beyond them.
 BLOCK = (64, 512, 512)

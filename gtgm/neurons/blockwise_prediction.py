@@ -19,13 +19,13 @@ import torch
 import zarr
 from monai.data.utils import compute_importance_map, dense_patch_slices
 from torch import nn
-from tqdm.auto import tqdm
 
 from gtgm.errors import DataError, SettingsError
 from gtgm.hashing import settings_hash
 from gtgm.neurons.blocks import CHUNK, fingerprint, open_resumable, split_blocks
 from gtgm.neurons.segment import Predictor, affinities_of, statistics
 from gtgm.neurons.training import patch_for
+from gtgm.progress import tqdm
 
 #: Voxels (y, x) of a section that are predicted together.
 TILE = (2048, 2048)

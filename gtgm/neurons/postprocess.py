@@ -7,7 +7,7 @@ on the test sections, so that methods are compared on equal terms.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -34,18 +34,11 @@ class Method:
         parameter: name of the free parameter.
         values: those that are tried by default, rising.
         run: (affinities, offsets, fragments, values) → pairs of a value and its segmentation.
-        long_range: whether it needs offsets beyond the three nearest.
     """
 
     parameter: str
     values: tuple[float, ...]
     run: Callable[[np.ndarray, Offsets, np.ndarray, Iterable[float]], Segmentations]
-    long_range: bool = False
-
-
-def usable(offsets: Sequence[Sequence[int]]) -> tuple[str, ...]:
-    """Names of the methods that affinities with these offsets are enough for."""
-    return tuple(n for n, m in METHODS.items() if len(offsets) > 3 or not m.long_range)
 
 
 def segmentations(
@@ -152,6 +145,6 @@ METHODS: dict[str, Method] = {
     "waterz": Method("threshold", THRESHOLDS, partial(_waterz, scoring="mean")),
     "waterz_quantile": Method("threshold", THRESHOLDS, partial(_waterz, scoring="quantile75")),
     "multicut": Method("beta", BETAS, partial(_multicut, lifted=False)),
-    "lifted_multicut": Method("beta", BETAS, partial(_multicut, lifted=True), long_range=True),
-    "mutex": Method("bias", BIASES, _mutex, long_range=True),
+    "lifted_multicut": Method("beta", BETAS, partial(_multicut, lifted=True)),
+    "mutex": Method("bias", BIASES, _mutex),
 }

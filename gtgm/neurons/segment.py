@@ -14,6 +14,7 @@ from gtgm.errors import DataError
 from gtgm.neurons.agglomeration import agglomerate
 from gtgm.neurons.fragments import watershed_fragments
 from gtgm.neurons.training import patch_for
+from gtgm.progress import counted
 
 Predictor = Callable[[torch.Tensor], torch.Tensor]
 SLAB = 1 << 23  # voxels read at once for the statistics
@@ -53,17 +54,17 @@ def predict_affinities(
     x = torch.from_numpy(np.pad(standardised, pads, mode="reflect"))[None, None]
     device = torch.device(device)
     network.to(device, memory_format=torch.channels_last_3d).eval()  # as in training
-    predicted = sliding_window_inference(
-        x,
-        patch,
-        batch,
-        affinities_of(network, device, bf16),
-        overlap=overlap,
-        mode="gaussian",
-        sw_device=device,
-        device="cpu",
-        progress=True,
-    )
+    with counted(affinities_of(network, device, bf16), "affinities") as predict:
+        predicted = sliding_window_inference(
+            x,
+            patch,
+            batch,
+            predict,
+            overlap=overlap,
+            mode="gaussian",
+            sw_device=device,
+            device="cpu",
+        )
     depth, height, width = raw.shape
     return predicted[0, :, :depth, :height, :width].contiguous().numpy()
 

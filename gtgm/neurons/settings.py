@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from gtgm.errors import SettingsError
-from gtgm.neurons import postprocess
-from gtgm.neurons.affinities import LOSSES, NEAREST, check_offsets
 
+NEAREST = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+#: Names of :data:`gtgm.neurons.affinities.LOSSES` and :data:`gtgm.neurons.postprocess.METHODS`,
+#: whose imports take seconds.
+LOSSES = ("mse", "bce")
+POSTPROCESSING = ("waterz", "waterz_quantile", "multicut", "lifted_multicut", "mutex")
+#: Those that need offsets beyond the three nearest.
+LONG_RANGE = ("lifted_multicut", "mutex")
 OPTIMISERS = ("one_cycle", "paper")
 #: Settings, what is accepted for them, and the same in words.
 _RULES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
@@ -130,7 +135,7 @@ class NeuronSettings:
     checkpoint_every: int = 100
 
     def __post_init__(self) -> None:
-        for name, choices in (("loss", tuple(LOSSES)), ("optimiser", OPTIMISERS)):
+        for name, choices in (("loss", LOSSES), ("optimiser", OPTIMISERS)):
             if getattr(self, name) not in choices:
                 raise SettingsError(
                     f"is {getattr(self, name)!r}", where=name, expected=f"one of {choices}"
@@ -149,7 +154,7 @@ class NeuronSettings:
                 f"is {self.patch}", where="patch", expected="three positive sizes (z, y, x)"
             )
         check_offsets(self.offsets)
-        possible = postprocess.usable(self.offsets)
+        possible = usable(self.offsets)
         wrong = [name for name in self.postprocessing if name not in possible]
         if wrong or not self.postprocessing:
             raise SettingsError(
@@ -158,3 +163,22 @@ class NeuronSettings:
                 expected=f"at least one of {', '.join(possible)}",
                 fix="others need offsets beyond the three nearest",
             )
+
+
+def check_offsets(offsets: tuple[tuple[int, int, int], ...]) -> None:
+    """Refuse an empty set of offsets, a zero offset, or one that is not three integers."""
+    good = len(offsets) > 0 and all(
+        isinstance(o, tuple | list) and len(o) == 3 and all(type(v) is int for v in o) and any(o)
+        for o in offsets
+    )
+    if not good:
+        raise SettingsError(
+            f"offsets {offsets} cannot be used",
+            where="offsets",
+            expected="at least one (z, y, x) of whole voxels, none of them (0, 0, 0)",
+        )
+
+
+def usable(offsets: Sequence[Sequence[int]]) -> tuple[str, ...]:
+    """Names of the post-processing methods that affinities with these offsets are enough for."""
+    return tuple(n for n in POSTPROCESSING if len(offsets) > 3 or n not in LONG_RANGE)

@@ -10,7 +10,6 @@ import nibabel as nib
 import numpy as np
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 
 from gtgm import finetune as training
 from gtgm import methods, metrics, paths
@@ -27,6 +26,7 @@ from gtgm.hashing import to_dict
 from gtgm.inference import segment_volume
 from gtgm.intensity import normalise
 from gtgm.models.segmenter import divisible_patch, load_segmenter, save_segmenter
+from gtgm.progress import tqdm
 from gtgm.results import Result, load_result, measure
 from gtgm.settings import FinetuneSettings
 from gtgm.stages.disjoint import check_cases

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
-from tqdm.auto import tqdm
 
 from gtgm import methods, paths
 from gtgm.at_work import RESULT, once
@@ -25,6 +24,7 @@ from gtgm.neurons.metrics import with_border_mask, without_borders
 from gtgm.neurons.segment import predict_affinities
 from gtgm.neurons.settings import NeuronSettings
 from gtgm.neurons.training import patch_for, train_affinities
+from gtgm.progress import tqdm
 from gtgm.results import Result, load_result, measure
 from gtgm.stages.disjoint import check_sections
 from gtgm.stages.examples import keep_example

@@ -7,11 +7,11 @@ from functools import partial
 from math import prod
 
 import torch
-from tqdm.auto import tqdm
 
 from gtgm.cache import VolumeCache
 from gtgm.container import free_memory
 from gtgm.datasets.nifti import stored_shape
+from gtgm.progress import tqdm
 from gtgm.stages.study import Study
 from gtgm.volume_store import StoredVolume, VolumeStore
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from gtgm.datasets.geometry import upright
 from gtgm.datasets.registry import DatasetInfo
+from gtgm.progress import tqdm
 from gtgm.text.captioners import Captioner
 from gtgm.text.describe import Facts, facts, reference_range
 from gtgm.text.filters import strip_figure_prefix

@@ -22,6 +22,7 @@ from gtgm import paths
 from gtgm.errors import DataError
 from gtgm.loop import make_schedule
 from gtgm.loop import steps as progress
+from gtgm.progress import tqdm
 from gtgm.text.hub import load_pretrained, load_weights, quiet
 from gtgm.text.tokenizer import build_tokenizer
 from gtgm.text.trained import RECORD, trained
@@ -72,7 +73,7 @@ class TextEncoder:
         # Neighbours of similar length need little padding.
         unique = sorted(set(texts), key=lambda text: (len(text), text))
         parts = []
-        for start in range(0, len(unique), batch_size):
+        for start in tqdm(range(0, len(unique), batch_size), desc="embeddings", leave=False):
             tokens = self.tokenizer(
                 unique[start : start + batch_size],
                 padding=True,
