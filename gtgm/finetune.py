@@ -35,13 +35,14 @@ from gtgm import loop
 from gtgm.ahead import ahead
 from gtgm.crop import FOREGROUND, RandCropStoredd, with_places
 from gtgm.device import accelerator as make_accelerator
-from gtgm.device import check_processes, step_generator, training_precision
+from gtgm.device import check_processes, step_generator
 from gtgm.errors import DataError, SettingsError
 from gtgm.hashing import settings_hash
 from gtgm.models.chunks import check_independent, in_chunks
 from gtgm.models.encoder import DIVISOR, save_memory
 from gtgm.models.graphs import check_recordable, record
 from gtgm.models.segmenter import build_segmenter
+from gtgm.precision import training_precision
 from gtgm.settings import FinetuneSettings
 from gtgm.views import AXES
 

@@ -21,7 +21,7 @@ from torch import nn
 from gtgm import loop, paths
 from gtgm.ahead import ahead
 from gtgm.device import accelerator as make_accelerator
-from gtgm.device import check_processes, step_generator, training_precision
+from gtgm.device import check_processes, step_generator
 from gtgm.errors import DataError, SettingsError, WeightsError
 from gtgm.hashing import settings_hash
 from gtgm.intensity import unit_range
@@ -37,6 +37,7 @@ from gtgm.models.encoder import (
 from gtgm.models.graphs import check_recordable
 from gtgm.models.weights import load_matching, read_state
 from gtgm.pool import PatchPool, PooledVolume
+from gtgm.precision import training_precision
 from gtgm.retrieval import retrieval, similarity_matrix
 from gtgm.settings import PretrainSettings
 from gtgm.views import make_view

@@ -103,7 +103,7 @@ class PretrainSettings:
         held_out: share of the training cases kept for measuring retrieval.
         schedule: ``onecycle``, or ``restarts`` (cosine with warm restarts, as released).
         precision: ``bf16``, ``fp16``, ``no`` (fp32, alone exactly repeatable), or ``auto``: bf16
-            where the device has instructions for it, see :func:`gtgm.device.has_bf16`.
+            where the device has instructions for it, see :func:`gtgm.precision.has_bf16`.
         processes: that train together, each with batches of its own; 0 for as many as
             ``accelerate launch`` starts, one without it. Name it to find their encoder later, from
             a single process.

@@ -36,7 +36,7 @@ from gtgm.stages.pretraining import pooled_volumes
 
 MRI, EM = "Task04_Hippocampus", "CREMI_A"
 CHANGES = {
-    # Large enough for bf16 on a CPU, see gtgm.device.safe_precision.
+    # Large enough for bf16 on a CPU, see gtgm.precision.training_precision.
     "text": {"captioner_steps": 4, "encoder_steps": 4, "cases": 4, "image_size": 32},
     "pretrain": {
         "steps": 6,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -225,10 +226,25 @@ def test_gpus_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda gpu: f"Card {gpu}")
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda gpu: (3e9, 80e9))
-    monkeypatch.setattr("accelerate.utils.is_bf16_available", lambda: True)
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
+    monkeypatch.setattr("gtgm.precision.has_bf16", lambda: True)
     shown = [line.what for line in hardware.devices()]
     assert "CUDA GPU 1: Card 1, 3.0 of 80.0 GB free" in shown
-    assert shown[-1] == "bf16"
+    assert shown[-1] == "bf16 is used"
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [(True, "bf16 is used, and fp32 for small patches"), (False, "fp32 is used, as the processor")],
+)
+def test_the_precision_is_said_with_its_measured_ratio(
+    monkeypatch: pytest.MonkeyPatch, there: bool, said: str
+) -> None:
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    monkeypatch.setattr("gtgm.precision.has_bf16", lambda: there)
+    last = [line.what for line in hardware.devices()][-1]
+    assert last.startswith(said)
+    assert re.search(r"takes \d[\d.e+]* times as long in bf16 as in fp32$", last)
 
 
 def test_a_torch_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,6 +328,7 @@ def test_text_and_json_say_the_same(
     )
     monkeypatch.setattr(doctor, "servers", lambda: [ok("reached")])
     monkeypatch.setattr(doctor, "working_folder", lambda folder: [ok("fine")])
+    monkeypatch.setattr("gtgm.precision.bf16_ratio", lambda: 0.5)
     assert cli_doctor.main(["--json"]) == 0
     lines = json.loads(capsys.readouterr().out)
     assert cli_doctor.main([]) == 0

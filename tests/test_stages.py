@@ -18,7 +18,6 @@ from small_files import contradicting, hippocampus, nifti, tilted, write_manifes
 from gtgm import methods
 from gtgm.cli import _changes, main, make_parser
 from gtgm.datasets.geometry import to_file_grid
-from gtgm.device import has_bf16
 from gtgm.errors import DataError, SettingsError, WeightsError
 from gtgm.figure_data import read_figure_data
 from gtgm.inference import segment_file
@@ -27,6 +26,7 @@ from gtgm.neurons.metrics import neuron_scores, without_borders
 from gtgm.neurons.segment_file import segment_em_file
 from gtgm.paths import sha256
 from gtgm.pool import PatchPool
+from gtgm.precision import has_bf16
 from gtgm.pretrain import hold_out
 from gtgm.results import load_result
 from gtgm.show import show_scores
@@ -220,7 +220,7 @@ def test_what_changes_numbers_is_part_of_a_run(phantoms, monkeypatch):
     one, eight = folders(), folders(processes=8)
     assert one == folders(processes=1) and one[0] == eight[0] and one[1] != eight[1]
     here = has_bf16()
-    monkeypatch.setattr("gtgm.device.has_bf16", lambda: not here)
+    monkeypatch.setattr("gtgm.precision.has_bf16", lambda: not here)
     assert folders()[0] != one[0]
 
 

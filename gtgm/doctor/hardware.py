@@ -27,9 +27,8 @@ def devices() -> Iterator[Line]:
         )
     try:
         import torch
-        from accelerate.utils import is_bf16_available
 
-        from gtgm.device import safe_precision
+        from gtgm.precision import bf16_ratio, has_bf16
     except (ImportError, OSError) as error:
         yield problem(f"torch or accelerate cannot be imported ({error})", "see the packages above")
         return
@@ -47,14 +46,14 @@ def devices() -> Iterator[Line]:
         yield ok(f"no CUDA GPU (torch {torch.__version__})")
     if torch.backends.mps.is_available():
         yield ok("MPS is available")
-    if not is_bf16_available():
-        yield note(
-            "no bf16 on this device", "--set pretrain.precision=no --set finetune.precision=no"
-        )
-    elif safe_precision("bf16", (1, 1, 1), 1) == "no":
-        yield ok("bf16 can be used; fp32 takes its place for small patches")
+    if torch.accelerator.is_available():
+        yield ok("bf16 is used" if has_bf16() else "fp32 is used: this device has no bf16")
+        return
+    ratio = f"a small convolution takes {bf16_ratio():.2g} times as long in bf16 as in fp32"
+    if has_bf16():
+        yield ok(f"bf16 is used, and fp32 for small patches: {ratio}")
     else:
-        yield ok("bf16")
+        yield ok(f"fp32 is used, as the processor has no instructions for bf16: {ratio}")
 
 
 def memory() -> Iterator[Line]:

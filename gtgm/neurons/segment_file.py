@@ -7,12 +7,13 @@ from pathlib import Path
 import zarr
 
 from gtgm.datasets import em
-from gtgm.device import accelerator, has_bf16
+from gtgm.device import accelerator
 from gtgm.errors import DataError, SettingsError, WeightsError
 from gtgm.models.segmenter import load_segmenter
 from gtgm.neurons.blockwise import BLOCK, HALO, segment_blockwise
 from gtgm.neurons.blockwise_prediction import TILE, predict_blockwise
 from gtgm.neurons.fragments import is_anisotropic
+from gtgm.precision import has_bf16
 
 #: Largest relative difference of a voxel's side from the training's before it is refused.
 TOLERANCE = 0.25

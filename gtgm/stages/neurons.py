@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from gtgm import methods, paths
 from gtgm.at_work import RESULT, once
 from gtgm.device import accelerator as make_accelerator
-from gtgm.device import process_state, training_precision
+from gtgm.device import process_state
 from gtgm.errors import SettingsError
 from gtgm.hashing import to_dict
 from gtgm.models.segmenter import build_segmenter, save_segmenter
@@ -24,6 +24,7 @@ from gtgm.neurons.metrics import with_border_mask, without_borders
 from gtgm.neurons.segment import predict_affinities
 from gtgm.neurons.settings import NeuronSettings
 from gtgm.neurons.training import patch_for, train_affinities
+from gtgm.precision import training_precision
 from gtgm.progress import tqdm
 from gtgm.results import Result, load_result, measure
 from gtgm.stages.disjoint import check_sections

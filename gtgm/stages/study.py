@@ -17,13 +17,14 @@ from gtgm.datasets import em, registry
 from gtgm.datasets.dataset import Dataset, case_hashes, label_hashes, open_dataset
 from gtgm.datasets.geometry import Volume, content_hash, load_volume
 from gtgm.datasets.splits import EMRanges, Split, em_ranges, em_training_range, load_split
-from gtgm.device import has_bf16, process_state, used_precision
+from gtgm.device import process_state
 from gtgm.errors import SettingsError
 from gtgm.figure_data import write_figure_data
 from gtgm.figures import save_figure
 from gtgm.hashing import settings_hash
 from gtgm.models.encoder import BACKBONES
 from gtgm.neurons.fragments import is_anisotropic
+from gtgm.precision import has_bf16, used_precision
 from gtgm.setting_checks import check_choice, check_parameters
 from gtgm.settings import PROFILES, PROTOCOLS, STAGES, preset
 

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from gtgm.device import has_bf16
 from gtgm.errors import DataError, SettingsError
+from gtgm.precision import has_bf16
 from gtgm.text.blip import model_name
 from gtgm.text.describe import Facts
 from gtgm.text.hub import load_pretrained, load_weights
