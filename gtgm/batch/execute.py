@@ -24,6 +24,7 @@ from gtgm.batch.status import missing_outputs
 from gtgm.batch.units import failed_path, lock_path, log_path, read_manifest
 from gtgm.errors import GTGMError, SettingsError
 from gtgm.faults import AGAIN
+from gtgm.surroundings import home_below, write_anything
 
 KERNEL = "python3"
 
@@ -64,12 +65,12 @@ def execute_notebook(
     failed = failed_path(output)
     failed.unlink(missing_ok=True)
     # A bar that nobody watches would stay in the executed notebook as it was when it ended.
-    bars = environment("TQDM_DISABLE", "1")
-    with _logged_to(log), bars, environment("GTGM_UNIT", unit):
+    told = environment({"TQDM_DISABLE": "1", "GTGM_UNIT": unit})
+    with _logged_to(log), told:
         try:
             papermill.execute_notebook(
-                notebook,
-                running,
+                _literal(notebook),
+                _literal(running),
                 parameters,
                 kernel_name=KERNEL,
                 cwd=notebook.resolve().parent,
@@ -92,7 +93,7 @@ def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            known = papermill.inspect_notebook(notebook)
+            known = papermill.inspect_notebook(_literal(notebook))
     except FileNotFoundError:
         raise SettingsError("there is no such notebook", where=notebook) from None
     except Exception as error:
@@ -108,6 +109,11 @@ def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
             where=notebook.name,
             expected=f"one of {', '.join(known)}" if known else "no parameters at all",
         )
+
+
+def _literal(path: Path) -> str:
+    """A path for papermill, which takes ``{a}`` in it for a parameter."""
+    return str(path.absolute()).replace("{", "{{").replace("}", "}}")
 
 
 def run_unit(manifest: str | Path, name: str, folder: str | Path) -> Path:
@@ -148,7 +154,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--folder", required=True, help="run folder that receives the results")
     parser.add_argument("--output", help="file that also receives the executed notebook")
     options = parser.parse_args(arguments)
-    with _stopped_once():
+    write_anything()
+    with _stopped_once(), environment(home_below(options.folder)):
         return _run(options)
 
 
@@ -220,7 +227,8 @@ def _own_messages(log: Path) -> Iterator[None]:
     """Send what the kernel's process writes to stderr to a new log, and keep ours on the screen."""
     log.parent.mkdir(parents=True, exist_ok=True)
     screen, before = os.dup(2), sys.stderr
-    with log.open("w") as file, os.fdopen(screen, "w", buffering=1) as stream:
+    lacking = {"errors": "backslashreplace"}
+    with log.open("wb") as file, os.fdopen(screen, "w", buffering=1, **lacking) as stream:
         os.dup2(file.fileno(), 2)
         sys.stderr = stream
         try:
