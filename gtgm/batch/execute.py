@@ -27,6 +27,8 @@ from gtgm.faults import AGAIN
 from gtgm.surroundings import home_below, write_anything
 
 KERNEL = "python3"
+#: Lines of a log that an error shows.
+LAST = 5
 
 
 class ExecutionError(GTGMError):
@@ -83,6 +85,9 @@ def execute_notebook(
             see = f"open {failed}" + (f", or read {log}" if log else "")
             if isinstance(error, DeadKernelError):
                 see = f"if memory was short, run fewer side by side (--jobs 1); {AGAIN}; or {see}"
+            if log and not isinstance(error, PapermillExecutionError):  # no cell holds its cause
+                last = Path(log).read_text("utf-8", "replace").splitlines()[-LAST:]
+                see = "\n  ".join([f"{see}, which ends in:", *last])
             raise ExecutionError(_short(error), where=unit or notebook.name, fix=see) from error
     running.replace(output)
     return output
@@ -228,7 +233,8 @@ def _own_messages(log: Path) -> Iterator[None]:
     log.parent.mkdir(parents=True, exist_ok=True)
     screen, before = os.dup(2), sys.stderr
     lacking = {"errors": "backslashreplace"}
-    with log.open("wb") as file, os.fdopen(screen, "w", buffering=1, **lacking) as stream:
+    log.unlink(missing_ok=True)  # appended to, as papermill writes it, too
+    with log.open("ab") as file, os.fdopen(screen, "w", buffering=1, **lacking) as stream:
         os.dup2(file.fileno(), 2)
         sys.stderr = stream
         try:

@@ -33,6 +33,8 @@ from gtgm.surroundings import home_below, threads
 
 #: Seconds that a stopped unit may take to end its kernel.
 LATE = 15
+#: Lines of Snakemake's that an error shows.
+LAST = 20
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def run_batch(
     folder.mkdir(parents=True, exist_ok=True)
     with _only_batch(folder) as lock, environment(home_below(folder)):
         command = _command(units, folder / BATCH, folder, jobs, keep_going, profile)
-        names = _would_run(command)
+        names = _would_run(command, folder / BATCH / "snakemake.log")
         code, stopped = 0, False
         if names:
             # No other batch holds our lock, so a lock of Snakemake's is left from a killed one.
@@ -185,13 +187,14 @@ def _command(
     return command
 
 
-def _would_run(command: list[str]) -> list[str]:
+def _would_run(command: list[str], log: Path | None = None) -> list[str]:
     """Names of the units that Snakemake would execute, in its order."""
-    shown = _call([*command, "--dry-run", "--printshellcmds", "--nolock"])
+    shown = _call([*command, "--dry-run", "--printshellcmds", "--nolock"], log)
     return list(dict.fromkeys(re.findall(r"gtgm\.batch\.execute --unit (\S+)", shown)))
 
 
-def _call(command: list[str]) -> str:
+def _call(command: list[str], log: Path | None = None) -> str:
+    """What Snakemake prints; if it fails, that is the error, of which a log holds the whole."""
     done = subprocess.run(
         command,
         stdout=subprocess.PIPE,
@@ -201,7 +204,11 @@ def _call(command: list[str]) -> str:
         env={**_environment(), "PYTHONIOENCODING": "utf-8"},
     )
     if done.returncode:
-        raise SettingsError("Snakemake refuses the batch:\n" + done.stdout)
+        said = done.stdout.strip().splitlines()
+        if log:
+            paths.write_text(log, done.stdout)
+            said = [*said[-LAST:], f"All that it says: {log}"]
+        raise SettingsError("\n".join(["Snakemake refuses the batch:", *said]))
     return done.stdout
 
 
