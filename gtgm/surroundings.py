@@ -18,7 +18,7 @@ from gtgm.errors import SettingsError
 #: What programs that a batch starts write into the home folder, by the variable that moves it.
 _HOMES = {
     "XDG_CACHE_HOME": ".cache",
-    "IPYTHONDIR": ".ipython",
+    "IPYTHONDIR": ".",  # IPython wants its parent to be there
     "JUPYTER_RUNTIME_DIR": "jupyter",
     "MPLCONFIGDIR": "matplotlib",
     "TRITON_HOME": ".",
