@@ -6,9 +6,12 @@ import contextlib
 import os
 import sys
 
+from gtgm.surroundings import write_anything
+
 
 def main() -> int:
     """Run the command line; returns the exit code."""
+    write_anything()
     if not sys.stderr.isatty():  # bars in a log hide what stands on their lines
         os.environ.setdefault("TQDM_DISABLE", "1")
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gtgm import __version__
+from gtgm import __version__, paths, surroundings
 from gtgm.cli_batch import add_commands as add_batch_commands
 from gtgm.cli_data import add_command as add_data_command
 from gtgm.cli_doctor import add_command as add_doctor_command
@@ -56,6 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of ``gtgm``; returns the exit code."""
     options = make_parser().parse_args(arguments)
     try:
+        threads = surroundings.threads()
+        if threads:
+            os.environ["OMP_NUM_THREADS"] = str(threads)  # Accelerate reads no more than one number
+        if "set" in options:  # a stage, which may load models
+            os.environ.update(surroundings.home_below(options.runs or paths.runs_dir()))
         with explained():
             return options.run(options) or 0
     except GTGMError as error:

@@ -118,9 +118,22 @@ def make_folder(path: Path) -> Path:
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """Write ``text`` as UTF-8, atomically."""
+    """Write ``text`` as UTF-8, atomically.
+
+    Raises:
+        DataError: it holds what is no text, such as the name of a file that is not UTF-8.
+    """
+    try:
+        data = text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"cannot be written: {text[: error.end].splitlines()[-1][-80:]!r} is not UTF-8",
+            where=path,
+            expected="names of files and folders that are UTF-8",
+            fix="rename it; where the locale is not UTF-8, set PYTHONUTF8=1",
+        ) from None
     with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(data)
     return Path(path)
 
 

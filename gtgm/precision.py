@@ -49,8 +49,7 @@ def training_precision(precision: str, patch: Sequence[int], coarsest: int | Seq
 
     On CPUs fp32 takes the place of bf16 for small patches. torch 2.13 with oneDNN 3.12: the bf16
     weight gradient of a 3×3×3 convolution on a grid of two sections or fewer changes from call to
-    call, by up to its own size (``tests/test_precision.py`` repeats it on the shapes that are allowed
-    here).
+    call, by up to its own size (``tests/test_precision.py`` looks at the shapes that are allowed).
 
     Args:
         precision: ``auto`` for the fastest.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import termios
 import threading
 import time
@@ -27,7 +29,7 @@ from gtgm.batch.running import still_running
 from gtgm.batch.snake import run_batch
 from gtgm.batch.status import failure, state, states
 from gtgm.batch.units import Unit, ordered, read_manifest, write_manifest
-from gtgm.errors import SettingsError
+from gtgm.errors import DataError, SettingsError
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -43,6 +45,9 @@ with open(here / f"{name}.count", "a") as file:
     file.write("x")
 print("unit", os.environ["GTGM_UNIT"], "threads", os.environ.get("OMP_NUM_THREADS"))
 """
+
+#: A name that the file system allows; YAML, Snakemake, format strings and shells read more in it.
+ODD = """läufe (1) #2: {0} {n} 'a' "b" $HOME %s [x] *?"""
 
 #: A batch in a process of its own.
 BATCH = """
@@ -186,7 +191,7 @@ def test_a_batch_survives_failure_and_kill_and_runs_nothing_twice(
 ) -> None:
     evidence("kill", "batch", "while one of its notebooks runs")
     evidence("fault", "two at once in one folder", "a batch")
-    run, go = tmp_path / "run", tmp_path / "go"
+    run, go = tmp_path / ODD, tmp_path / "go"
 
     def unit(name: str, *needs: str, **parameters) -> Unit:
         values = {"folder": str(run), "name": name, **parameters}
@@ -287,6 +292,47 @@ def test_a_dry_run_lists_units_and_changes_nothing(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("surroundings", ["odd folders", "no home", "threads per level"])
+def test_a_dry_run_in_unusual_surroundings(
+    surroundings: str, notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    if surroundings == "odd folders":
+        run = tmp_path / ODD  # also of the manifest, which a dry run puts into a temporary folder
+        run.mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(run))
+    if surroundings == "no home":
+        no_home(tmp_path, monkeypatch)
+    if surroundings == "threads per level":
+        monkeypatch.setenv("OMP_NUM_THREADS", "2,1")
+    assert run_batch([Unit("a", str(notebook))], run, dry_run=True).executed == ("a",)
+
+
+def no_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home that nobody can write, not even root."""
+    (folder / "file").touch()
+    monkeypatch.setenv("HOME", str(folder / "file" / "home"))
+    for name in ("XDG_CACHE_HOME", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_what_snakemake_says_when_it_refuses_a_batch_is_shown(
+    notebook: Path, tmp_path: Path
+) -> None:
+    (tmp_path / ".snakemake").touch()
+    log = tmp_path / "batch" / "snakemake.log"
+    with pytest.raises(SettingsError, match=r"(?s)Exists.*\.snakemake.*snakemake\.log"):
+        run_batch([Unit("a", str(notebook))], tmp_path)
+    assert "Exists" in log.read_text()
+    with pytest.raises(SettingsError, match=r"(?s)refuses.*Exists"):
+        run_batch([Unit("a", str(notebook))], tmp_path, dry_run=True)
+
+
+def test_a_folder_whose_name_is_no_text_is_refused(notebook: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="udce4.*UTF-8"):
+        run_batch([Unit("a", str(notebook), {"folder": "l\udce4ufe"})], tmp_path, dry_run=True)
+
+
 def test_manifest_round_trip_keeps_order_and_values(notebook: Path, tmp_path: Path) -> None:
     run = Run("Task02_Heart", "gtgm", 0.1, pool=("Task02_Heart",), changes={"text": {"seed": 1}})
     units = [Unit("a", str(notebook), {"fraction": 0.1, "patch": [1, 2]}, outputs=("x/y.json",)),
@@ -348,12 +394,37 @@ def test_the_rule_of_a_unit_is_its_stage() -> None:
     assert Unit("a", "02_pretraining.ipynb", gpus=1).rule == "pretrain_gpu"
 
 
-def test_an_execution_can_leave_a_copy_elsewhere(notebook: Path, tmp_path: Path) -> None:
+def test_an_execution_can_leave_a_copy_elsewhere(
+    notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     unit = Unit("u", str(notebook), {"folder": str(tmp_path), "name": "u"})
     manifest = write_manifest([unit], tmp_path / "m.json")
-    run, copy = tmp_path / "run", tmp_path / "storage" / "u.ipynb"
+    no_home(tmp_path, monkeypatch)
+    run, copy = tmp_path / ODD, tmp_path / "storage" / "u.ipynb"
     arguments = ["--manifest", str(manifest), "--unit", "u", "--folder", str(run)]
     assert execute_unit([*arguments, "--output", str(copy)]) == 0
     assert copy.read_bytes() == unit.executed(run).read_bytes()
     assert execute_unit([*arguments, "--output", str(unit.executed(run))]) == 0
     assert (tmp_path / "u.count").read_text() == "xx"
+
+
+def test_what_a_kernel_says_that_does_not_start_is_shown(
+    notebook: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture,
+) -> None:
+    kernel = tmp_path / "kernels" / "python3" / "kernel.json"
+    kernel.parent.mkdir(parents=True)
+    command = [sys.executable, "-c", "import sys; sys.exit('no läuft')"]
+    kernel.write_text(json.dumps({"argv": command, "display_name": "x", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    unit = Unit("u", str(notebook), outputs=("u.count",))
+    manifest = write_manifest([unit], tmp_path / "m.json")
+    run = tmp_path / "run"
+    arguments = ["--manifest", str(manifest), "--unit", "u", "--folder", str(run)]
+    assert execute_unit(arguments) == 1
+    said = capfd.readouterr().err
+    assert "Kernel died" in said and "no läuft" in said
+    assert str(run / "batch" / "logs" / "u.log") in said
+    assert failure(unit, run).startswith("stopped outside of a cell")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 import pytest
 from small_files import hippocampus
@@ -93,6 +94,18 @@ def test_mistakes_get_one_clear_line(arguments, words, capsys, tmp_path, monkeyp
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert message.startswith("gtgm: ")
     assert all(word in message for word in words)
+
+
+@pytest.mark.parametrize(
+    ("given", "used"), [("2,1", "2"), (" 4 ", "4"), ("", ""), ("two", None), ("0", None)]
+)
+def test_of_threads_per_level_the_first_number_counts(given, used, capsys, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert main(["data", "list"]) == (used is None)
+    if used is None:
+        assert f"$OMP_NUM_THREADS: is {given!r}. Expected: a number" in capsys.readouterr().err
+    else:
+        assert os.environ["OMP_NUM_THREADS"] == used
 
 
 def test_changes_are_literals():

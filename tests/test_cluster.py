@@ -56,8 +56,9 @@ def jobs(units: list[Unit], folder: Path, cluster: str) -> dict[str, dict[str, s
     return found
 
 
-def test_on_one_machine_resources_come_from_the_plan(units, tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+@pytest.mark.parametrize("given", ["3", "3,1"])
+def test_on_one_machine_resources_come_from_the_plan(given, units, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
     found = jobs(units, tmp_path / "run", "local")
     assert set(found) == {unit.name for unit in units}
     assert {found[f"{stage}"]["mem_mb"] for stage in STAGES} == {"2500"}

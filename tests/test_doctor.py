@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import io
 import json
 import re
 import subprocess
@@ -263,6 +264,36 @@ def test_a_kernel_of_another_python(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     kernel.write_text(json.dumps({"argv": ["python"], "display_name": "x"}))
     (line,) = software.kernel()
     assert line.state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("lacking", "words"),
+    [
+        ("nothing", ["in order"]),
+        ("user", ["no user has the number", "USER"]),
+        ("home", ["home folder cannot be written", "HOME"]),
+        ("encoding", ["latin-1", "LC_ALL=C.UTF-8"]),
+        ("levels", ["OMP_NUM_THREADS=2,1", "OMP_NUM_THREADS=2"]),
+        ("threads", ["OMP_NUM_THREADS is 'two'", "a number"]),
+    ],
+)
+def test_surroundings(
+    lacking: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(uid: int) -> None:
+        raise KeyError(uid)
+
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "file" if lacking == "home" else tmp_path))
+    given = {"levels": "2,1", "threads": "two"}.get(lacking, "2")
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    found = (lambda uid: "somebody") if lacking != "user" else absent
+    monkeypatch.setattr("pwd.getpwuid", found)
+    encoding = "latin-1" if lacking == "encoding" else "utf-8"
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    (line,) = software.surroundings()
+    assert line.state == {"nothing": "ok", "threads": "problem"}.get(lacking, "note")
+    assert all(word in f"{line.what} {line.advice}" for word in words)
 
 
 def test_secrets_and_the_home_folder_are_not_shown(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -62,6 +64,60 @@ def test_a_reader_that_has_seen_enough_is_no_error(arguments, unbuffered, monkey
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait() in (0, 1)
+
+
+ENCODINGS = (
+    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    {"LC_ALL": "en_US.ISO-8859-1", "PYTHONIOENCODING": "latin-1"},
+)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_terminal_that_lacks_a_sign_gets_its_number(encoding):
+    done = subprocess.run(
+        [sys.executable, "-m", "gtgm", "segment", "--help"],
+        env={**os.environ, **encoding},
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert rb"(left\u2013right)" in done.stdout
+
+
+def test_a_folder_whose_name_is_no_text_can_be_shown(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+    monkeypatch.setattr(sys, "argv", ["gtgm", "status", "--runs", f"{tmp_path}/\udce4"])
+    assert main() == 0
+    assert rb"\udce4; this is the plan" in sys.stdout.buffer.getvalue()
+
+
+ASKS = "import gtgm, getpass, pathlib; print(getpass.getuser(), pathlib.Path.home())"
+NOBODY = """
+import pwd
+def absent(uid):
+    raise KeyError(f"getpwuid(): uid not found: {uid}")
+pwd.getpwuid = absent
+"""
+#: Becomes a user that is in no list, but can read this Python, wherever it lies.
+SETPRIV = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"] + [
+    f"--{which}-caps=+dac_read_search" for which in ("inh", "ambient")
+]
+
+
+@pytest.mark.parametrize("how", ["setpriv", "pwd"])
+def test_a_user_that_is_in_no_list_has_a_name_and_a_home(how):
+    command, number = [sys.executable, "-c", NOBODY + ASKS], os.getuid()
+    if how == "setpriv":
+        if not shutil.which("setpriv") or subprocess.run([*SETPRIV, "true"]).returncode:
+            pytest.skip("setpriv and root are needed")
+        command, number = [*SETPRIV, sys.executable, "-c", ASKS], 12345
+    names = ("LOGNAME", "USER", "LNAME", "USERNAME", "HOME")
+    done = subprocess.run(
+        command,
+        env={name: value for name, value in os.environ.items() if name not in names},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == f"user{number} /\n", done.stderr
 
 
 def test_without_stdout():

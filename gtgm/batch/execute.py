@@ -24,8 +24,11 @@ from gtgm.batch.status import missing_outputs
 from gtgm.batch.units import failed_path, lock_path, log_path, read_manifest
 from gtgm.errors import GTGMError, SettingsError
 from gtgm.faults import AGAIN
+from gtgm.surroundings import home_below, write_anything
 
 KERNEL = "python3"
+#: Lines of a log that an error shows.
+LAST = 5
 
 
 class ExecutionError(GTGMError):
@@ -64,12 +67,12 @@ def execute_notebook(
     failed = failed_path(output)
     failed.unlink(missing_ok=True)
     # A bar that nobody watches would stay in the executed notebook as it was when it ended.
-    bars = environment("TQDM_DISABLE", "1")
-    with _logged_to(log), bars, environment("GTGM_UNIT", unit):
+    told = environment({"TQDM_DISABLE": "1", "GTGM_UNIT": unit})
+    with _logged_to(log), told:
         try:
             papermill.execute_notebook(
-                notebook,
-                running,
+                _literal(notebook),
+                _literal(running),
                 parameters,
                 kernel_name=KERNEL,
                 cwd=notebook.resolve().parent,
@@ -82,6 +85,9 @@ def execute_notebook(
             see = f"open {failed}" + (f", or read {log}" if log else "")
             if isinstance(error, DeadKernelError):
                 see = f"if memory was short, run fewer side by side (--jobs 1); {AGAIN}; or {see}"
+            if log and not isinstance(error, PapermillExecutionError):  # no cell holds its cause
+                last = Path(log).read_text("utf-8", "replace").splitlines()[-LAST:]
+                see = "\n  ".join([f"{see}, which ends in:", *last])
             raise ExecutionError(_short(error), where=unit or notebook.name, fix=see) from error
     running.replace(output)
     return output
@@ -92,7 +98,7 @@ def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            known = papermill.inspect_notebook(notebook)
+            known = papermill.inspect_notebook(_literal(notebook))
     except FileNotFoundError:
         raise SettingsError("there is no such notebook", where=notebook) from None
     except Exception as error:
@@ -108,6 +114,11 @@ def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
             where=notebook.name,
             expected=f"one of {', '.join(known)}" if known else "no parameters at all",
         )
+
+
+def _literal(path: Path) -> str:
+    """A path for papermill, which takes ``{a}`` in it for a parameter."""
+    return str(path.absolute()).replace("{", "{{").replace("}", "}}")
 
 
 def run_unit(manifest: str | Path, name: str, folder: str | Path) -> Path:
@@ -148,7 +159,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--folder", required=True, help="run folder that receives the results")
     parser.add_argument("--output", help="file that also receives the executed notebook")
     options = parser.parse_args(arguments)
-    with _stopped_once():
+    write_anything()
+    with _stopped_once(), environment(home_below(options.folder)):
         return _run(options)
 
 
@@ -220,7 +232,9 @@ def _own_messages(log: Path) -> Iterator[None]:
     """Send what the kernel's process writes to stderr to a new log, and keep ours on the screen."""
     log.parent.mkdir(parents=True, exist_ok=True)
     screen, before = os.dup(2), sys.stderr
-    with log.open("w") as file, os.fdopen(screen, "w", buffering=1) as stream:
+    lacking = {"errors": "backslashreplace"}
+    log.unlink(missing_ok=True)  # appended to, as papermill writes it, too
+    with log.open("ab") as file, os.fdopen(screen, "w", buffering=1, **lacking) as stream:
         os.dup2(file.fileno(), 2)
         sys.stderr = stream
         try:

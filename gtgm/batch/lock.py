@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -26,14 +26,14 @@ def alone(path: str | Path) -> Iterator[None]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         if not take(file.fileno(), PATIENCE):
             print(f"waiting   {path.name}: an earlier batch still executes it", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         os.utime(file.fileno())
         mark = str(path.resolve())
         _end_leftovers(mark)
-        with environment(MARK, mark):
+        with environment({MARK: mark}):
             yield
 
 
@@ -51,17 +51,16 @@ def held_since(path: str | Path) -> float | None:
 
 
 @contextlib.contextmanager
-def environment(name: str, value: str) -> Iterator[None]:
-    """Set an environment variable for the processes that are started meanwhile."""
-    before = os.environ.get(name)
-    os.environ[name] = value
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for the processes that are started meanwhile."""
+    before = {name: os.environ[name] for name in values if name in os.environ}
+    os.environ.update(values)
     try:
         yield
     finally:
-        if before is None:
+        for name in values:
             del os.environ[name]
-        else:
-            os.environ[name] = before
+        os.environ.update(before)
 
 
 def _end_leftovers(mark: str) -> None:

@@ -21,7 +21,7 @@ import psutil
 
 from gtgm import paths, progress
 from gtgm.batch.cluster import Profile, find_profile
-from gtgm.batch.lock import held_since
+from gtgm.batch.lock import environment, held_since
 from gtgm.batch.overview import check_jobs, plan_table
 from gtgm.batch.running import still_running
 from gtgm.batch.status import DONE, FAILED, TO_RUN, failure, missing_outputs, states
@@ -29,9 +29,12 @@ from gtgm.batch.units import BATCH, EXECUTED, Unit, lock_path, ordered, write_ma
 from gtgm.errors import SettingsError
 from gtgm.lock import PATIENCE, take
 from gtgm.provenance import cores
+from gtgm.surroundings import home_below, threads
 
 #: Seconds that a stopped unit may take to end its kernel.
 LATE = 15
+#: Lines of Snakemake's that an error shows.
+LAST = 20
 
 
 @dataclass(frozen=True)
@@ -92,15 +95,17 @@ def run_batch(
     if dry_run:
         with tempfile.TemporaryDirectory() as temporary:
             there = folder if folder.is_dir() else Path(temporary)
-            names = _would_run(_command(units, Path(temporary), there, jobs, keep_going, profile))
+            command = _command(units, Path(temporary), there, jobs, keep_going, profile)
+            with environment(home_below(temporary)):
+                names = _would_run(command)
         now = states(units, folder)
         print(plan_table(units, now, names, jobs))
         return BatchReport(now, tuple(names), time.perf_counter() - start, 0)
 
     folder.mkdir(parents=True, exist_ok=True)
-    with _only_batch(folder) as lock:
+    with _only_batch(folder) as lock, environment(home_below(folder)):
         command = _command(units, folder / BATCH, folder, jobs, keep_going, profile)
-        names = _would_run(command)
+        names = _would_run(command, folder / BATCH / "snakemake.log")
         code, stopped = 0, False
         if names:
             # No other batch holds our lock, so a lock of Snakemake's is left from a killed one.
@@ -157,20 +162,21 @@ def _command(
     snakefile = paths.write_text(
         batch / "Snakefile", (paths.WORKFLOW / "Snakefile").read_text(encoding="utf-8")
     )
-    threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, cores() // jobs))
-    values = [f"manifest={manifest}", f"folder={folder}", f"threads={threads}"]
+    each = threads() or max(1, cores() // jobs)
+    values = {"manifest": str(manifest), "folder": str(folder), "threads": each}
     limits = ["--jobs", str(jobs)]
     if profile.local:
         memory = psutil.virtual_memory().total // 1_000_000
-        values.append(f"mem_mb={memory}")
-        limits = ["--cores", str(jobs * threads), "--resources", f"mem_mb={memory}", "gpu=1"]
+        values["mem_mb"] = memory
+        limits = ["--cores", str(jobs * each), "--resources", f"mem_mb={memory}", "gpu=1"]
+    config = paths.write_json(batch / "config.json", values)  # --config would read it as YAML
     command = [
         sys.executable, "-m", "snakemake",
         "--snakefile", str(snakefile),
         "--directory", str(folder),
         "--workflow-profile", str(profile.folder),
         "--default-storage-prefix", str(folder),
-        "--config", *values,
+        "--configfile", str(config),
         *limits,
     ]  # fmt: skip
     if keep_going:
@@ -182,18 +188,29 @@ def _command(
     return command
 
 
-def _would_run(command: list[str]) -> list[str]:
+def _would_run(command: list[str], log: Path | None = None) -> list[str]:
     """Names of the units that Snakemake would execute, in its order."""
-    shown = _call([*command, "--dry-run", "--printshellcmds", "--nolock"])
-    return list(dict.fromkeys(re.findall(r"gtgm\.batch\.execute .*--unit (\S+)", shown)))
+    shown = _call([*command, "--dry-run", "--printshellcmds", "--nolock"], log)
+    return list(dict.fromkeys(re.findall(r"gtgm\.batch\.execute --unit (\S+)", shown)))
 
 
-def _call(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, env=_environment())
+def _call(command: list[str], log: Path | None = None) -> str:
+    """What Snakemake prints; if it fails, that is the error, of which a log holds the whole."""
+    done = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        env={**_environment(), "PYTHONIOENCODING": "utf-8"},
+    )
     if done.returncode:
-        last = (done.stderr or done.stdout).strip().splitlines()[-8:]
-        raise SettingsError("Snakemake refuses the batch:\n" + "\n".join(last))
-    return done.stdout + done.stderr
+        said = done.stdout.strip().splitlines()
+        if log:
+            paths.write_text(log, done.stdout)
+            said = [*said[-LAST:], f"All that it says: {log}"]
+        raise SettingsError("\n".join(["Snakemake refuses the batch:", *said]))
+    return done.stdout
 
 
 def _tell_running(units: Sequence[Unit], folder: Path) -> None:

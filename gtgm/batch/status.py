@@ -45,13 +45,14 @@ def failure(unit: Unit, folder: str | Path) -> str:
     """Why a unit failed, in one line."""
     try:
         notebook = json.loads(unit.failed(folder).read_text(encoding="utf-8"))
-        outputs = [o for cell in notebook["cells"] for o in cell.get("outputs", ())]
+        cells = notebook["cells"]
+        outputs = [o for cell in cells for o in cell.get("outputs", ())]
     except (OSError, ValueError, KeyError, TypeError):
         return f"the notebook cannot be read, see {log_path(folder, unit.name)}"
     errors = [o for o in outputs if o["output_type"] == "error"]
     if errors:
         return " ".join(f"{errors[-1]['ename']}: {errors[-1]['evalue']}".split())
     missing = missing_outputs(unit, folder)
-    if missing:
+    if missing and (outputs or any(cell.get("execution_count") for cell in cells)):
         return f"ended without writing {', '.join(missing)}"
     return f"stopped outside of a cell, see {log_path(folder, unit.name)}"

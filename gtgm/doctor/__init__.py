@@ -20,7 +20,7 @@ from gtgm.doctor.hardware import devices, memory
 from gtgm.doctor.line import Line
 from gtgm.doctor.network import servers
 from gtgm.doctor.places import data_folders, working_folder
-from gtgm.doctor.software import environment, kernel, packages, variables
+from gtgm.doctor.software import environment, kernel, packages, surroundings, variables
 
 
 def examine(
@@ -37,6 +37,7 @@ def examine(
     checks: list[tuple[str, Callable[[], Iterable[Line]]]] = [
         ("environment", environment),
         ("environment", kernel),
+        ("environment", surroundings),
         ("packages", packages),
         ("devices", devices),
         ("memory", memory),
@@ -74,7 +75,7 @@ def as_text(lines: Iterable[Line]) -> str:
 
 def as_json(lines: Iterable[Line]) -> str:
     """The same lines as a JSON list, for scripts."""
-    return json.dumps([dataclasses.asdict(line) for line in lines], indent=2, ensure_ascii=False)
+    return json.dumps([dataclasses.asdict(line) for line in lines], indent=2)
 
 
 def _run(section: str, check: Callable[[], Iterable[Line]]) -> Iterator[Line]:

@@ -47,7 +47,7 @@ def _write_and_lock(folder: Path) -> bool:
     made = [place for place in (absolute, *absolute.parents) if not place.exists()]
     file = absolute / f".doctor-{os.getpid()}"
     try:
-        paths.write_text(file, "written by gtgm doctor\n")
+        paths.write_text(file, f"{absolute}, written by gtgm doctor\n")
         with file.open("a") as opened, warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # which says that there are no locks
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import os
 import platform
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from gtgm import __version__, paths
 from gtgm.doctor.line import Line, note, ok, problem
+from gtgm.errors import SettingsError
+from gtgm.surroundings import home_is_writable, nameless, threads
 
 #: Variables that change what happens here, beside GTGM_*.
 VARIABLES = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE", "HF_HOME", "PYTHONPATH")
@@ -59,6 +62,48 @@ def kernel() -> Iterator[Line]:
             f"the kernel python3 is another Python: {command}",
             "notebooks will miss packages; remove that kernel (`jupyter kernelspec list`)",
         )
+
+
+def surroundings() -> Iterator[Line]:
+    """User, home folder, text and threads: what containers and clusters may lack."""
+    here = []
+    if nameless():
+        here.append(
+            note(
+                f"no user has the number {os.getuid()}, under which this runs",
+                "gtgm names one for what it starts; for other programs, set USER",
+            )
+        )
+    if not home_is_writable():
+        here.append(
+            note(
+                "the home folder cannot be written",
+                "gtgm keeps caches in the working folder; for Jupyter and others, set HOME",
+            )
+        )
+    encodings = {sys.getfilesystemencoding(), getattr(sys.stdout, "encoding", None) or "utf-8"}
+    other = sorted(name for name in encodings if codecs.lookup(name).name != "utf-8")
+    if other:
+        here.append(
+            note(
+                f"text is {' and '.join(other)}, not UTF-8: signs that it lacks are shown as \\x..",
+                "set LC_ALL=C.UTF-8 or PYTHONUTF8=1, and unset PYTHONIOENCODING",
+            )
+        )
+    try:
+        first = threads()
+    except SettingsError as error:
+        here.append(problem(f"OMP_NUM_THREADS {error.what}", f"{error.fix}: {error.expected}"))
+    else:
+        value = os.environ.get("OMP_NUM_THREADS", "")
+        if "," in value:
+            here.append(
+                note(
+                    f"OMP_NUM_THREADS={value}, numbers for nested levels: {first} is used",
+                    f"for programs that cannot read several, set OMP_NUM_THREADS={first}",
+                )
+            )
+    yield from here or [ok("user, home folder, text and threads are in order")]
 
 
 def packages() -> Iterator[Line]:
