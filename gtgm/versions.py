@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable
-from email.message import Message
 from email.parser import HeaderParser
 from functools import cache
 from importlib import metadata
@@ -41,8 +40,8 @@ def locked(file: Path) -> dict[str, str]:
 def installed(name: str) -> str | None:
     """Version of an installed package; None if it is missing."""
     try:
-        return _head(name)["Version"]
-    except metadata.PackageNotFoundError:
+        return re.search(r"^Version: *(.*)$", _head(name), re.MULTILINE)[1].strip()
+    except (metadata.PackageNotFoundError, TypeError):
         return None
 
 
@@ -52,15 +51,15 @@ def needs(name: str) -> list[str]:
     Raises:
         importlib.metadata.PackageNotFoundError: it is missing.
     """
-    return _head(name).get_all("Requires-Dist", [])
+    return HeaderParser().parsestr(_head(name)).get_all("Requires-Dist", [])
 
 
 @cache
-def _head(name: str) -> Message:
-    """What a package says of itself, without the long description that importlib reads, too."""
+def _head(name: str) -> str:
+    """What a package says of itself, without the long description."""
     found = metadata.distribution(name)
     text = found.read_text("METADATA") or found.read_text("PKG-INFO") or ""
-    return HeaderParser().parsestr(text.partition("\n\n")[0])
+    return text.partition("\n\n")[0]
 
 
 def holding(texts: Iterable[str], extras: Iterable[str] = ()) -> list[Requirement]:
@@ -88,6 +87,12 @@ def required(texts: Iterable[str]) -> list[tuple[str, Requirement]]:
             followed.add(key)
             waiting += [(name, need) for need in holding(needs(name), requirement.extras)]
     return found
+
+
+def as_locked(name: str, lock: dict[str, str]) -> bool:
+    """Whether a locked package is installed in that version, or in a local build of it."""
+    version = installed(name)
+    return version is not None and version.partition("+")[0] == lock[name]
 
 
 def fits(requirement: Requirement, version: str) -> bool:

@@ -108,11 +108,17 @@ def surroundings() -> Iterator[Line]:
 
 def packages() -> Iterator[Line]:
     """What is missing, outside of the required range or not as locked."""
+    from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
     from gtgm import versions
 
     lock = versions.locked(paths.ROOT / "requirements.lock")
+    if lock and all(versions.as_locked(name, lock) for name in lock):
+        names = {Requirement(text).name for text in versions.declared(paths.ROOT)}
+        if all(canonicalize_name(name) in lock for name in names):
+            yield ok(f"{len(lock)} of {len(lock)} packages as locked")
+            return
     advice = "`make` installs what the lock names" if lock else f"reinstall {versions.PROJECT}"
     bad: dict[str, Line] = {}
     seen = set()
@@ -137,7 +143,7 @@ def packages() -> Iterator[Line]:
         version = versions.installed(name)
         if version is None:  # only tests need it, or what is missing itself
             missing.append(f"{name} {lock[name]}")
-        elif version.partition("+")[0] != lock[name]:  # 2.13.0+cpu is a build of 2.13.0
+        elif not versions.as_locked(name, lock):
             yield note(f"{name} {version}; locked: {lock[name]}", advice)
         else:
             as_locked += 1
