@@ -79,19 +79,17 @@ def bf16_ratio() -> float:
     convolution = torch.nn.Conv3d(16, 16, 3, padding=1).to(memory_format=torch.channels_last_3d)
     volume = torch.randn(2, 16, 16, 16, 16).to(memory_format=torch.channels_last_3d)
 
-    def seconds(bf16: bool, times: int) -> float:
-        spent = []
-        for _ in range(times):
-            begun = time.process_time()
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                convolution(volume).float().sum().backward()
-            spent.append(time.process_time() - begun)
-        return min(spent)
+    def seconds(bf16: bool) -> float:
+        begun = time.process_time()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            convolution(volume).float().sum().backward()
+        return time.process_time() - begun
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        seconds(False, 1), seconds(True, 1)  # the first call of either is slower
-        return seconds(True, 1) / seconds(False, 1)
+        for bf16 in (False, True):  # the first call of either is slower
+            seconds(bf16)
+        return seconds(True) / seconds(False)
     finally:
         torch.set_num_threads(threads)
