@@ -88,8 +88,7 @@ def bf16_ratio() -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for bf16 in (False, True):  # the first call of either is slower
-            seconds(bf16)
-        return seconds(True) / seconds(False)
+        times = 6 if has_bf16() else 2  # the first call is slower
+        return min(seconds(True) for _ in range(times)) / min(seconds(False) for _ in range(6))
     finally:
         torch.set_num_threads(threads)
