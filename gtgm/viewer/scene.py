@@ -14,6 +14,7 @@ from matplotlib.colors import to_hex
 from gtgm.datasets import registry
 from gtgm.datasets.em import EMVolume, read_case
 from gtgm.datasets.geometry import (
+    WHOLE,
     Volume,
     check_pair,
     in_model_axes,
@@ -31,8 +32,6 @@ Names = Sequence[str] | Mapping[int, str]
 #: With more labels than this, they are instances (neurons) and not classes.
 MOST_CLASSES = 16
 _GREY = "#8c8c8c"
-#: Labels this far from a whole number are taken for it.
-_NEARLY = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,7 +209,7 @@ def _whole(title: str, values: Labels, scene: Scene) -> np.ndarray:
     if values.dtype.kind not in "iub":
         whole = np.rint(values)
         with np.errstate(invalid="ignore"):  # infinity
-            right = (np.abs(values - whole) <= _NEARLY).all()
+            right = (np.abs(values - whole) <= WHOLE).all()
         if not right:
             raise DataError("its values are no labels", where=title, expected="whole numbers")
         values = whole
