@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,7 @@ from gtgm.device import accelerator as make_accelerator
 from gtgm.errors import DataError, GTGMError, WeightsError
 from gtgm.intensity import normalise
 from gtgm.models.encoder import CONFIG
-from gtgm.models.segmenter import load_segmenter
-from gtgm.models.unet import UNetEncoder
+from gtgm.models.segmenter import forward_windows, load_segmenter
 from gtgm.pool import pad_to
 from gtgm.progress import counted
 from gtgm.setting_checks import check_choice
@@ -64,19 +64,12 @@ def predict_scores(
     flips = [c for n in range(len(tta_axes) + 1) for c in combinations(tta_axes, n)]
     total = torch.zeros(())
 
-    # torch computes fp32 convolutions of one small volume without oneDNN, which takes four times as
-    # long as two of them with it.
-    fp32 = accelerator.device.type == "cpu" and accelerator.mixed_precision == "no"
-    double = fp32 and isinstance(getattr(network, "encoder", None), UNetEncoder)
-
-    def forward(batch: torch.Tensor) -> torch.Tensor:
-        if double and len(batch) == 1:
-            return network(batch.expand(2, *batch.shape[1:]))[:1]
-        return network(batch)
-
     for flip in flips:
         axes = [1 + AXES[a] for a in flip]
-        with accelerator.autocast(), counted(forward, "windows") as predict:
+        with (
+            accelerator.autocast(),
+            counted(forward, "windows") as predict,
+        ):
             scores = sliding_window_inference(
                 padded.flip(axes),
                 tuple(patch),

@@ -568,7 +568,7 @@ def test_a_fold_without_structure_has_no_dice(tmp_path, monkeypatch, capsys):
     run = finetune(mine, NAME, "random")
     assert run.summary["dice"] is run.summary["hd95"] is None
     assert run.summary["dice_with_background"] == 1
-    assert [value for _, value in run.curves["selected"]] == [None, None]
+    assert [value for _, value in run.curves["selected"]] == [1, 1]  # by the background
     text = (run_folder(mine, NAME, "random", 1.0, 0) / "result.json").read_text()
     assert "NaN" not in text and '"dice": null' in text
     show_scores(run)

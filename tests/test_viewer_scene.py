@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from gtgm.datasets import em
 from gtgm.datasets.dataset import open_dataset
@@ -18,7 +19,11 @@ SHAPE = (4, 5, 6)
 RNG = np.random.default_rng(0)
 GREY = RNG.normal(size=SHAPE).astype(np.float32)
 TWO = RNG.integers(0, 3, SHAPE)
-OBLIQUE = np.array([[0.2, 0, -2, 10], [-3, 0.1, 0, 5], [0, 1.5, 0.1, 7], [0, 0, 0, 1.0]])
+OBLIQUE = np.eye(4)  # axes A, S, R with sizes 3, 1.5 and 2 mm, turned by a few degrees
+OBLIQUE[:3, :3] = Rotation.from_euler("xyz", (3, -2, 4), degrees=True).as_matrix() @ (
+    [[0, 0, -2], [-3, 0, 0], [0, 1.5, 0]]
+)
+OBLIQUE[:3, 3] = 10, 5, 7
 
 
 def place(scene, voxel):

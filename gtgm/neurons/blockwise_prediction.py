@@ -40,7 +40,7 @@ def predict_blockwise(
     patch: tuple[int, int, int],
     overlap: float = 0.5,
     device: str | torch.device = "cpu",
-    batch: int = 4,
+    batch: int = 2,
     bf16: bool = False,
     multiple: tuple[int, int, int] = (1, 1, 1),
     tile: tuple[int, int] = TILE,

@@ -11,6 +11,7 @@ from monai.inferers import sliding_window_inference
 from torch import nn
 
 from gtgm.errors import DataError
+from gtgm.models.segmenter import forward_windows
 from gtgm.neurons.agglomeration import agglomerate
 from gtgm.neurons.fragments import watershed_fragments
 from gtgm.neurons.training import patch_for
@@ -27,7 +28,7 @@ def predict_affinities(
     patch: tuple[int, int, int],
     overlap: float = 0.5,
     device: str | torch.device = "cpu",
-    batch: int = 4,
+    batch: int = 2,
     bf16: bool = False,
     multiple: tuple[int, int, int] = (1, 1, 1),
 ) -> np.ndarray:
@@ -74,7 +75,7 @@ def affinities_of(network: nn.Module, device: torch.device, bf16: bool) -> Predi
 
     def predict(patches: torch.Tensor) -> torch.Tensor:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-            logits = network(patches)
+            logits = forward_windows(network, patches)
         return logits.float().sigmoid()
 
     return predict
