@@ -61,6 +61,7 @@ def predict_scores(
     # As in training: another order in memory sums, and rounds in bf16, in another order.
     network.to(accelerator.device, memory_format=torch.channels_last_3d)
     padded = pad_to(image, patch)[None]
+    forward = partial(forward_windows, network)
     flips = [c for n in range(len(tta_axes) + 1) for c in combinations(tta_axes, n)]
     total = torch.zeros(())
 
