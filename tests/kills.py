@@ -56,7 +56,7 @@ CHANGES = {
     },
     "neurons": {
         "steps": 6,
-        "patch": [8, 32, 32],
+        "patch": [8, 48, 48],
         "checkpoint_every": 2,
         "offsets": [[-1, 0, 0], [0, -1, 0], [0, 0, -1]],
         "postprocessing": ["waterz"],

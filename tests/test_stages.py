@@ -49,7 +49,7 @@ FAST = {
     "text": {"captioner": "describe", "encoder_steps": 5, "cases": 0},
     "pretrain": {"steps": 3, "batch": 16, "patch": [16, 24, 24], "precision": "no", "width": 16},
     "finetune": {"steps": 3, "precision": "no", "checkpoint_every": 2},
-    "neurons": {"steps": 3, "patch": [8, 32, 32], "bf16": False},
+    "neurons": {"steps": 3, "patch": [8, 48, 48], "bf16": False},
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -91,6 +92,17 @@ def test_setting_names_a_chat_model(folder):
     assert isinstance(captioner, ChatCaptioner) and captioner.prompt == DEFAULT_PROMPT
     other = load_captioner(f"chat:{folder}", prompt="What is this?")
     assert other.name != captioner.name and str(folder.parent) not in captioner.name
+
+
+@pytest.mark.parametrize(("bf16", "dtype"), [(True, "bfloat16"), (False, "float32")])
+def test_half_precision_only_where_it_is_fast(folder, tmp_path, monkeypatch, bf16, dtype):
+    shutil.copytree(folder, tmp_path / "half")
+    model = Gemma3ForConditionalGeneration.from_pretrained(folder, dtype=torch.bfloat16)
+    model.save_pretrained(tmp_path / "half")
+    monkeypatch.setattr("gtgm.text.chat.has_bf16", lambda: bf16)
+    captioner = load_captioner(f"chat:{tmp_path / 'half'}")
+    assert str(captioner.model.dtype) == f"torch.{dtype}"
+    assert captioner.name.endswith("[bfloat16]") == bf16  # other captions, another name
 
 
 def test_prompt_is_filled():

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from gtgm import paths
 from gtgm.at_work import RESULT, once
 from gtgm.errors import ResultError
+from gtgm.hashing import to_dict
 from gtgm.models.weights import read_state
 from gtgm.results import Result, load_result, measure
 from gtgm.rich import facts_html, pairs_html
@@ -141,7 +142,7 @@ def _caption(study: Study, folder: Path, cases: dict[str, list[str]]) -> None:
         "text",
         study.datasets,
         used,
-        settings,
+        to_dict(settings) | {"captioner_name": captioner.name},
         study.pool_hashes(cases),
         f"caption {' '.join(study.datasets)}",
         contents=study.pool_contents(cases),

@@ -75,7 +75,8 @@ class BlipCaptioner:
         dtype = torch.float16 if gpu else torch.float32
         model = load_weights(BlipForConditionalGeneration, source, dtype=dtype)
         model = model.to("cuda" if gpu else "cpu")
-        return cls(model, processor, model_name(source), batch_size or (256 if gpu else 64))
+        name = model_name(source) + ("[float16]" if gpu else "")
+        return cls(model, processor, name, batch_size or (256 if gpu else 64))
 
     def __call__(self, slices: Sequence[np.ndarray], facts: Sequence[Facts] = ()) -> list[str]:
         keys = [hashlib.sha256(_bytes(pixels)).digest() for pixels in slices]

@@ -60,6 +60,8 @@ class ChatCaptioner:
         self.model, self.processor, self.prompt = model, processor, prompt
         self.batch_size, self.max_new_tokens = batch_size, max_new_tokens
         self.name = f"chat:{name}#{hashlib.sha256(prompt.encode()).hexdigest()[:8]}"
+        if model.dtype != torch.float32:
+            self.name += f"[{str(model.dtype).removeprefix('torch.')}]"
         processor.tokenizer.padding_side = "left"  # answers begin where the padded prompts end
 
     @classmethod
