@@ -15,7 +15,7 @@ reproduce: $(READY)  ## all tables and figures; ARGS="--data DIR --tables mri" a
 # One thread per worker: two workers on two cores.
 test: export OMP_NUM_THREADS ?= 1
 test: $(READY)  ## unit tests and notebooks
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 reliability: export OMP_NUM_THREADS ?= 1
 reliability: $(READY)  ## the tests that try to break things, and their table in docs/reliability.md
@@ -24,7 +24,7 @@ reliability: $(READY)  ## the tests that try to break things, and their table in
 notebooks: export GTGM_ALL_NOTEBOOKS := 1
 notebooks: export OMP_NUM_THREADS ?= 1
 notebooks: $(READY)  ## every notebook, from two folders, in papermill, jupyter execute and JupyterLab
-	$(BIN)/python -m pytest tests/test_notebook_places.py $(ARGS)
+	$(BIN)/python -m pytest tests/test_notebook_places.py tests/test_browser_lab.py $(ARGS)
 
 # Without ITK=1 no page of Lab asks the web for anything: itkwidgets' extension is off.
 lab: export JUPYTER_CONFIG_PATH := $(if $(ITK),,$(CURDIR)/notebooks/.jupyter:)$(JUPYTER_CONFIG_PATH)

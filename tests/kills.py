@@ -65,7 +65,7 @@ CHANGES = {
 }
 #: Long enough that somebody can watch it and pull the plug.
 SLOW = CHANGES | {
-    "finetune": CHANGES["finetune"] | {"steps": 120, "checkpoint_every": 10, "overlap": 0.85}
+    "finetune": CHANGES["finetune"] | {"steps": 60, "checkpoint_every": 5, "overlap": 0.85}
 }
 #: Of a result: everything but times, memory and where it ran.
 SAME = ("id", "summary", "metrics", "curves", "settings", "n_train", "n_test", "data", "command")

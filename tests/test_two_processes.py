@@ -17,7 +17,7 @@ import pytest
 from gtgm.paths import ROOT
 
 #: Seconds, so that one of them can be killed in between.
-STEPS, EVERY = 48, 3
+STEPS, EVERY = 32, 2
 
 
 def two(port: int) -> list[str]:
