@@ -120,6 +120,7 @@ def _finetune(
         to_dict(settings)
         | {
             "precision": trained.precision,
+            "inference_precision": about["precision"],
             "patch": list(patch),
             "surface_tolerance_mm": metrics.SURFACE_TOLERANCE_MM,
         },
