@@ -88,7 +88,7 @@ def bf16_ratio() -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        times = 6 if has_bf16() else 2  # the first call is slower
+        times = 6 if has_bf16() else 1  # the first call is slower, but not many times
         return min(seconds(True) for _ in range(times)) / min(seconds(False) for _ in range(6))
     finally:
         torch.set_num_threads(threads)
