@@ -29,7 +29,7 @@ AS_RELEASED = Variant(
     "protocol as_released",
     protocol="as_released",
     note="the rows that are options together, with schedules, augmentation and alignment target "
-    "of its own; network, sizes, lengths and learning rates are those of the profile",
+    "of its own; network, sizes and lengths are those of the profile",
 )
 
 
