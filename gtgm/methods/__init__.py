@@ -6,11 +6,14 @@ when the objective is asked for: names, labels and settings do not wait for torc
 
 from __future__ import annotations
 
+from functools import partial
+
 from gtgm.errors import SettingsError
 from gtgm.methods.method import TEXTLESS, Method
 
 __all__ = ["METHODS", "Method", "get"]
 
+_gtgm = partial(Method, trains="gtgm.GTGM", uses_text=True)
 _ALL = (
     Method("random", "random initialisation", "#7F7F7F", "", reported="Random Init"),
     Method("byol", "BYOL", "#D55E00", "byol.BYOL", reported="BYOL", changes=TEXTLESS),
@@ -18,49 +21,34 @@ _ALL = (
     Method("barlow", "Barlow Twins (L_VR)", "#009E73", "barlow.Barlow", changes=TEXTLESS),
     Method("vlp", "CLIP (L_VLP)", "#56B4E9", "vlp.VLP", uses_text=True),
     Method("pcrlv2", "PCRLv2", "#E69F00", "pcrlv2.PCRLv2", reported="PCRLv2", changes=TEXTLESS),
-    Method("gtgm", "GTGM", "#0072B2", "gtgm.GTGM", reported="GTGM", uses_text=True),
+    _gtgm("gtgm", "GTGM", "#0072B2", reported="GTGM"),
     # GTGM with other text than the captions of the embedded model: controls and alternatives.
-    Method(
-        "gtgm-none",
-        "GTGM, the same text everywhere",
-        "#999933",
-        "gtgm.GTGM",
-        uses_text=True,
-        changes=TEXTLESS,
-    ),
+    _gtgm("gtgm-none", "GTGM, the same text everywhere", "#999933", changes=TEXTLESS),
     # The words are the same, but belong to other patches: shows whether it matters what they say.
-    Method(
+    _gtgm(
         "gtgm-shuffled",
         "GTGM, shuffled captions",
         "#882255",
-        "gtgm.GTGM",
-        uses_text=True,
         changes={"pretrain": {"shuffle_captions": True}},
     ),
-    Method(
+    _gtgm(
         "gtgm-describe",
         "GTGM, measured descriptions",
         "#117733",
-        "gtgm.GTGM",
-        uses_text=True,
         changes={"text": {"captioner": "describe"}},
     ),
     # On a single dataset whose images have one channel, its metadata are one caption everywhere,
     # as `gtgm-none` has: L_VLP then has no gradient, and both are one arm and not two.
-    Method(
+    _gtgm(
         "gtgm-metadata",
         "GTGM, metadata only",
         "#AA4499",
-        "gtgm.GTGM",
-        uses_text=True,
         changes={"text": {"captioner": "metadata"}},
     ),
-    Method(
+    _gtgm(
         "gtgm-blip",
         "GTGM, BLIP and BioBERT",
         "#332288",
-        "gtgm.GTGM",
-        uses_text=True,
         changes={
             "text": {
                 "captioner": "Salesforce/blip-image-captioning-base",
