@@ -82,7 +82,7 @@ class VolumeStore:
         self.folder = Path(root) / settings_hash(VERSION, list(CHUNK), *identity)
 
     def get(
-        self, name: str, load: Callable[[], Mapping[str, torch.Tensor]], source: object = None
+        self, name: str, load: Callable[[], Mapping[str, torch.Tensor]]
     ) -> dict[str, StoredVolume | torch.Tensor]:
         """An item: its volumes from the store, its other tensors in memory.
 
@@ -90,14 +90,12 @@ class VolumeStore:
             name: of the item, such as a case.
             load: makes the item, if it is not stored yet: tensors, of which those (C, D, H, W) are
                 stored in chunks.
-            source: marks of the files that it is made from, as JSON keeps them; an item of other
-                marks is made anew.
         """
         folder = self.folder / name
-        shapes = self._shapes(folder, source)
+        shapes = self._shapes(folder)
         if shapes is None:
             with held(folder):
-                shapes = self._shapes(folder, source) or self._write(folder, load(), source)
+                shapes = self._shapes(folder) or self._write(folder, load())
         return {
             key: StoredVolume(folder / f"{key}.npy", shape)
             if len(shape) == 4
@@ -106,20 +104,17 @@ class VolumeStore:
         }
 
     @staticmethod
-    def _shapes(folder: Path, source: object) -> dict[str, list[int]] | None:
-        """Shapes of an item of this source, if it is there with all of its bytes."""
+    def _shapes(folder: Path) -> dict[str, list[int]] | None:
+        """Shapes of an item, if it is there with all of its bytes."""
         try:
             stored = json.loads((folder / DONE).read_text(encoding="utf-8"))
             sizes = {key: (folder / f"{key}.npy").stat().st_size for key in stored["bytes"]}
-            same = stored.get("source") == source and sizes == stored["bytes"]
-            return stored["shapes"] if same else None
+            return stored["shapes"] if sizes == stored["bytes"] else None
         except (OSError, ValueError, KeyError):
             return None
 
     @staticmethod
-    def _write(
-        folder: Path, item: Mapping[str, torch.Tensor], source: object
-    ) -> dict[str, list[int]]:
+    def _write(folder: Path, item: Mapping[str, torch.Tensor]) -> dict[str, list[int]]:
         for key, tensor in item.items():
             with paths.atomic(folder / f"{key}.npy") as temporary:
                 if tensor.ndim == 4:
@@ -131,7 +126,6 @@ class VolumeStore:
             folder / DONE,
             {
                 "shapes": shapes,
-                "source": source,
                 "bytes": {key: (folder / f"{key}.npy").stat().st_size for key in item},
             },
         )

@@ -30,7 +30,7 @@ def devices() -> Iterator[Line]:
 
         from gtgm.precision import bf16_ratio, has_bf16
     except (ImportError, OSError) as error:
-        yield problem(f"torch or accelerate cannot be imported ({error})", "see the packages above")
+        yield problem(f"torch cannot be imported ({error})", "see the packages above")
         return
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     for gpu in range(gpus):

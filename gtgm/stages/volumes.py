@@ -47,16 +47,9 @@ def items(
         for name in {name for name, _ in keys}
     }
 
-    def marks(name: str, case: str) -> list[list[int]]:
-        """Size and date of a case's files: the store's name knows sizes alone."""
-        opened = study.open(name)
-        listed = opened.cases if opened.info.format == "cremi" else [opened.case(case)]
-        files = [path for each in listed for path in (each.image, each.label) if path]
-        return [[stat.st_size, stat.st_mtime_ns] for stat in (path.stat() for path in files)]
-
     # Once, under a bar, and not in the middle of a training step.
     return {
-        (name, case): stores[name].get(case, partial(load, (name, case)), marks(name, case))
+        (name, case): stores[name].get(case, partial(load, (name, case)))
         for name, case in tqdm(keys, desc="volumes", leave=False)
     }.__getitem__
 
