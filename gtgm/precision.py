@@ -24,10 +24,9 @@ def has_bf16() -> bool:
     """
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if (
-        torch.accelerator.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    ):  # True for AVX-512 alone, too
+    if torch.accelerator.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
+    # oneDNN says yes to AVX-512 alone, too, and keeps to the instructions that it is told.
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
     limited = limit not in ("", "ALL", "DEFAULT") and not re.search("BF16|FP16|AMX|AVX10", limit)
     x86 = platform.machine().lower() in ("x86_64", "amd64")

@@ -20,7 +20,7 @@ from gtgm.models.encoder import BACKBONES
 from gtgm.setting_checks import check_choice
 from gtgm.settings import EMBEDDED, JOINED
 from gtgm.stages import Study, finetune
-from gtgm.stages.captioning import pooled_cases
+from gtgm.stages.study import pooled_cases
 from gtgm.statistics import Comparison, dice
 from gtgm.words import in_words, listed
 

@@ -39,6 +39,7 @@ NO_ORIENTATION = (
     "a qform or sform that says which side is left",
     "set the orientation in the header if it is known; without, left and right are a guess",
 )
+SHEARED = "its axes are not at right angles, as of a tilted gantry"
 STRAIGHTEN = (
     "resample image and label, for example with nibabel.processing.resample_to_output (order=0 "
     "for the label), or leave the case out"
@@ -153,7 +154,7 @@ def header_problems(image: Any) -> list[tuple[str, str, str]]:
     if is_sheared(affine):
         found.append(
             (
-                "its axes are not at right angles, as of a tilted gantry",
+                SHEARED,
                 "axes at right angles: nothing else can be scored by distance or resampled",
                 STRAIGHTEN,
             )
@@ -169,7 +170,7 @@ def box_sizes(affine: np.ndarray, path: Path) -> np.ndarray:
     """
     if is_sheared(affine):
         raise DataError(
-            "its axes are not at right angles, as of a tilted gantry",
+            SHEARED,
             where=path,
             expected="axes at right angles, wherever distances are measured or voxels resampled",
             fix=STRAIGHTEN,

@@ -19,8 +19,9 @@ from gtgm.models.weights import read_state
 from gtgm.results import Result, load_result, measure
 from gtgm.rich import facts_html, pairs_html
 from gtgm.settings import EMBEDDED
+from gtgm.stages.disjoint import check_pool
 from gtgm.stages.record import record
-from gtgm.stages.study import Study
+from gtgm.stages.study import Study, pooled_cases, text_folder
 from gtgm.text.blip import train_blip
 from gtgm.text.captioners import NONE, Captioner, load_captioner
 from gtgm.text.captioning import Sample, caption_volumes, describe_slices, samples_of
@@ -110,8 +111,6 @@ def caption(study: Study) -> CaptionRun:
 
 
 def _caption(study: Study, folder: Path, cases: dict[str, list[str]]) -> None:
-    from gtgm.stages.disjoint import check_pool  # which reads captions itself
-
     settings, patch = study.settings("text"), study.settings("pretrain").patch
     check_pool(study)
     with measure() as used:
@@ -154,26 +153,6 @@ def _caption(study: Study, folder: Path, cases: dict[str, list[str]]) -> None:
             "agreement": agreement,
             "agreement_by_chance": chance,
         },
-    )
-
-
-def pooled_cases(study: Study) -> dict[str, list[str]]:
-    """Cases per dataset that are captioned, and pretrained on."""
-    most = study.settings("text").cases or None
-    return {name: ids[:most] for name, ids in study.pool().items()}
-
-
-def text_folder(study: Study) -> Path:
-    """Folder of the study's captions."""
-    pretraining = study.settings("pretrain")
-    return study.folder(
-        "text",
-        study.name,
-        {name: study.data_key(name, labels=False) for name in study.datasets},
-        study.settings("text"),
-        list(pretraining.patch),
-        pretraining.include_test,
-        backbone="unet",  # one folder for all
     )
 
 

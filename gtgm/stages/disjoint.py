@@ -11,8 +11,7 @@ from gtgm.datasets.splits import EMRanges
 from gtgm.errors import DataError
 from gtgm.hashing import to_dict
 from gtgm.results import load_result
-from gtgm.stages.captioning import pooled_cases, text_folder
-from gtgm.stages.study import Study
+from gtgm.stages.study import Study, pooled_cases, text_folder
 
 #: Settings that let test cases in; nothing else does.
 PRETRAINED_ON_TEST = "pretrain.include_test"

@@ -22,10 +22,10 @@ from gtgm.pool import PatchPool, PooledVolume
 from gtgm.results import Result, load_result, measure
 from gtgm.rich import encoder_html
 from gtgm.settings import JOINED
-from gtgm.stages.captioning import CaptionRun, caption, load_text_encoder, text_folder
+from gtgm.stages.captioning import CaptionRun, caption, load_text_encoder
 from gtgm.stages.disjoint import check_pool
 from gtgm.stages.record import record
-from gtgm.stages.study import Study
+from gtgm.stages.study import Study, text_folder
 from gtgm.stages.volumes import items
 from gtgm.text.captioners import NONE
 from gtgm.text.tower import FrozenText, TrainedText

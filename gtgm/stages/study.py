@@ -348,3 +348,23 @@ class Study:
             return em.read_case(opened.cases[0], opened.info)
 
         return VolumeCache(load, lambda v: v.raw.nbytes + v.labels.nbytes)
+
+
+def pooled_cases(study: Study) -> dict[str, list[str]]:
+    """Cases per dataset that are captioned, and pretrained on."""
+    most = study.settings("text").cases or None
+    return {name: ids[:most] for name, ids in study.pool().items()}
+
+
+def text_folder(study: Study) -> Path:
+    """Folder of the study's captions."""
+    pretraining = study.settings("pretrain")
+    return study.folder(
+        "text",
+        study.name,
+        {name: study.data_key(name, labels=False) for name in study.datasets},
+        study.settings("text"),
+        list(pretraining.patch),
+        pretraining.include_test,
+        backbone="unet",  # one folder for all
+    )
