@@ -39,7 +39,7 @@ def phantoms(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
 
 
 @pytest.mark.parametrize("inside", [NAME, f"msd/{NAME}"])
-def test_real_folder_is_found(tmp_path: Path, inside: str) -> None:
+def test_real_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: str) -> None:
     root = hippocampus(tmp_path / "data" / inside)
     dataset = open_dataset(NAME, tmp_path / "data")
     assert dataset.source == "real" and dataset.root == root
@@ -47,6 +47,8 @@ def test_real_folder_is_found(tmp_path: Path, inside: str) -> None:
     assert all(case.dataset == NAME for case in dataset.cases)
     assert dataset.case("hippocampus_002").image.name == "hippocampus_002.nii.gz"
     assert open_dataset(NAME, root).root == root
+    monkeypatch.chdir(tmp_path)
+    assert open_dataset(NAME, "data").root == Path("data") / inside
     with pytest.raises(DataError, match="no case 'x'"):
         dataset.case("x")
 

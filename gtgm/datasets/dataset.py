@@ -117,7 +117,7 @@ def find(name: str, data: str | Path | None = None) -> Path | None:
             warnings.warn(f"$GTGM_DATA names {folder}, which is no folder", stacklevel=2)
             continue
         for named in _candidates(info, folder):
-            candidate = folder / as_on_disk(folder, str(named))
+            candidate = Path(as_on_disk(Path(), str(named)))
             if os.path.isdir(candidate) if info.format == "msd" else em.is_volume(candidate):
                 return candidate
     return None
